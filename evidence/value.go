@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // Value is one measured field: known, unknown for a reason, or tainted
@@ -83,49 +81,73 @@ func (v Value[T]) String() string {
 	}
 }
 
+// The heads of the three arrays, and the number that follows each.
+const (
+	headPair   = 0x82
+	headTriple = 0x83
+	numKnown   = 0
+	numUnknown = 1
+	numTainted = 2
+)
+
 // MarshalCBOR encodes v as the array of spec/evidence.md section 3.1.
 func (v Value[T]) MarshalCBOR() ([]byte, error) {
 	switch v.state {
 	case stateKnown:
-		return Marshal([]any{0, v.value})
+		return join([]byte{headPair, numKnown}, v.value, nil)
 	case stateUnknown:
-		return Marshal([]any{1, v.reason})
+		return join([]byte{headPair, numUnknown}, v.reason, nil)
 	case stateTainted:
-		return Marshal([]any{2, v.value, v.taints})
+		return join([]byte{headTriple, numTainted}, v.value, v.taints)
 	default:
 		return nil, fmt.Errorf("field of type %T was never set", v.value)
 	}
 }
 
-// UnmarshalCBOR decodes the array of spec/evidence.md section 3.1.
+func join(head []byte, value any, taints []string) ([]byte, error) {
+	enc, err := encMode.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	out := append(head, enc...)
+	if taints == nil {
+		return out, nil
+	}
+	if enc, err = encMode.Marshal(taints); err != nil {
+		return nil, err
+	}
+	return append(out, enc...), nil
+}
+
+// UnmarshalCBOR decodes the array of spec/evidence.md section 3.1. The decoder
+// that calls it has seen that data is well formed; it runs once per field, so
+// it looks at the two leading bytes itself.
 func (v *Value[T]) UnmarshalCBOR(data []byte) error {
-	var parts []cbor.RawMessage
-	if err := decMode.Unmarshal(data, &parts); err != nil {
-		return err
-	}
-	if len(parts) < 2 || len(parts[0]) != 1 {
-		return fmt.Errorf("malformed field: %d parts", len(parts))
-	}
 	*v = Value[T]{}
-	switch state := parts[0][0]; {
-	case state == 0 && len(parts) == 2:
+	if len(data) < 3 {
+		return fmt.Errorf("malformed field of %d bytes", len(data))
+	}
+	head, body := [2]byte{data[0], data[1]}, data[2:]
+	switch head {
+	case [2]byte{headPair, numKnown}:
 		v.state = stateKnown
-		return decMode.Unmarshal(parts[1], &v.value)
-	case state == 1 && len(parts) == 2:
+		return decMode.Unmarshal(body, &v.value)
+	case [2]byte{headPair, numUnknown}:
 		v.state = stateUnknown
-		if err := decMode.Unmarshal(parts[1], &v.reason); err != nil {
+		if err := decMode.Unmarshal(body, &v.reason); err != nil {
 			return err
 		}
 		if v.reason == "" || len(v.reason) > MaxText {
 			return fmt.Errorf("unknown field gives a reason of %d bytes", len(v.reason))
 		}
 		return nil
-	case state == 2 && len(parts) == 3:
+	case [2]byte{headTriple, numTainted}:
 		v.state = stateTainted
-		if err := decMode.Unmarshal(parts[1], &v.value); err != nil {
+		rest, err := decMode.UnmarshalFirst(body, &v.value)
+		if err != nil {
 			return err
 		}
-		if err := decMode.Unmarshal(parts[2], &v.taints); err != nil {
+		if err := decMode.Unmarshal(rest, &v.taints); err != nil {
 			return err
 		}
 		if len(v.taints) == 0 {
@@ -133,7 +155,7 @@ func (v *Value[T]) UnmarshalCBOR(data []byte) error {
 		}
 		return nil
 	default:
-		return fmt.Errorf("malformed field: state %d with %d parts", state, len(parts))
+		return fmt.Errorf("malformed field: begins %x", head)
 	}
 }
 
