@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+//go:build ignore
+
+// Command manifest_generate writes objects.json: which compiler made the
+// committed objects, and their SHA-256.
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"log"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("manifest_generate: ")
+	version, err := exec.Command("clang-14", "--version").Output()
+	if err != nil {
+		log.Fatalf("asking clang-14 for its version: %v", err)
+	}
+	first, _, _ := strings.Cut(string(version), "\n")
+	object, err := os.ReadFile("core_bpfel.o")
+	if err != nil {
+		log.Fatal(err)
+	}
+	digest := sha256.Sum256(object)
+	out, err := json.MarshalIndent(map[string]string{
+		"compiler": first,
+		"core":     hex.EncodeToString(digest[:]),
+	}, "", "  ")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := os.WriteFile("objects.json", append(out, '\n'), 0o644); err != nil {
+		log.Fatal(err)
+	}
+}
