@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+//go:build linux
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// canary runs a helper process and waits for its fork, exec and exit to
+// arrive. That a program is attached proves nothing: kernels attach programs
+// that never run. What else arrives meanwhile is kept for Read.
+func (s *Sensor) canary(argv []string, limit time.Duration) error {
+	began, err := bootTime()
+	if err != nil {
+		return err
+	}
+	bird, err := startCanary(argv)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(limit)
+	backlog, seen, err := s.watch(bird.Process.Pid, deadline)
+	if err != nil || seen[KindExit] == 0 {
+		err = errors.Join(err, bird.Process.Kill())
+	}
+	bird.Wait() // its status means nothing to us
+	s.queue = append(backlog, s.queue...)
+	s.deliver.all = true
+	missing := make([]string, 0, 3)
+	for _, k := range []Kind{KindFork, KindExec, KindExit} {
+		if seen[k] == 0 {
+			missing = append(missing, k.String())
+		}
+	}
+	if len(missing) > 0 {
+		return &OpenError{Reason: ErrNotFiring, Cause: err,
+			Fact: fmt.Sprintf("%s of the helper %s (pid %d) not seen within %v",
+				strings.Join(missing, ", "), bird.Path, bird.Process.Pid, limit),
+			Hint: "run in the initial pid namespace; if it does, another tracer or the kernel suppresses tracepoints"}
+	}
+	now, err := bootTime()
+	if err != nil {
+		return err
+	}
+	if at := seen[KindExec]; at < began || at > now {
+		return &OpenError{Reason: ErrNotFiring,
+			Fact: fmt.Sprintf("the helper's exec is dated %d ns since boot, this process was at %d to %d", at, began, now),
+			Hint: "run in the initial time namespace"}
+	}
+	return nil
+}
+
+// watch reads until fork, exec and exit of child arrived or the deadline
+// passed. It returns all it read and when each was.
+func (s *Sensor) watch(child int, deadline time.Time) (backlog []Event, seen [KindSeen]uint64, err error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	for seen[KindExit] == 0 && time.Now().Before(deadline) {
+		var ev Event
+		if !s.take(&ev) {
+			if err := s.step(&ev); errors.Is(err, ErrNoEvent) {
+				continue
+			} else if err != nil {
+				return backlog, seen, err
+			}
+		}
+		backlog = append(backlog, ev)
+		if ev.Process.PID != uint32(child) {
+			continue
+		}
+		switch {
+		case ev.Kind == KindFork && ev.Parent.PID == uint32(os.Getpid()),
+			ev.Kind == KindExec && seen[KindFork] != 0,
+			ev.Kind == KindExit && seen[KindExec] != 0:
+			seen[ev.Kind] = ev.Time
+		}
+	}
+	return backlog, seen, nil
+}
+
+// startCanary starts argv, or what every host of ours has one of.
+func startCanary(argv []string) (*exec.Cmd, error) {
+	tries := [][]string{argv}
+	if len(argv) == 0 {
+		tries = [][]string{{"/bin/true"}, {"/usr/bin/true"}}
+	}
+	var errs []error
+	for _, try := range tries {
+		bird := &exec.Cmd{Path: try[0], Args: try, Env: []string{}}
+		err := bird.Start()
+		if err == nil {
+			return bird, nil
+		}
+		errs = append(errs, err)
+	}
+	cause := errors.Join(errs...)
+	return nil, &OpenError{Reason: ErrNotFiring, Cause: cause,
+		Fact: "no helper process could be started: " + strings.ReplaceAll(cause.Error(), "\n", "; "),
+		Hint: "allow /bin/true in the unit (ExecPaths=), or set another canary program"}
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package bpf
+
+import "time"
+
+// Limits of the record format (record.h).
+const (
+	textMax      = 128 // bytes of filename, interp and argv that a record carries
+	taintBytes   = 16
+	headerSize   = 40
+	processSize  = 56
+	parentSize   = 32
+	fileSize     = 64
+	counterSize  = 128
+	execSize     = headerSize + processSize + parentSize + 2*fileSize + 88 + 32 + 32 + 16 + 3*textMax
+	forkSize     = headerSize + processSize + parentSize + 8
+	exitSize     = headerSize + processSize + 8
+	cgroupSize   = headerSize + processSize + 8
+	commSize     = 16
+	recordFormat = 1
+)
+
+// Limits of this implementation.
+const (
+	// DefaultRingBytes holds about 9,000 exec records.
+	DefaultRingBytes = 8 << 20
+	// DefaultPoll is how long a record may wait in the ring. Waking the
+	// reader for each record costs the traced program ten times more than
+	// the tracing.
+	DefaultPoll = 2 * time.Millisecond
+
+	canaryLimit  = 5 * time.Second // for the helper process to be seen
+	missInterval = time.Second     // between looks at the kernel's count of skipped programs
+	stateTries   = 16              // to read a state no exec is changing
+)
