@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jurat-dev/jurat/broker/audit"
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// MaxExplanation bounds the JSON of one explanation, in bytes.
+const MaxExplanation = 256 << 10
+
+// logWriter appends to the log inside one transaction. The leaves go in as
+// they come, the hashes and the head once at the end.
+type logWriter struct {
+	c      Conn
+	head   Head
+	leaves []evidence.Hash
+}
+
+// openLog reads the end of the log. In PostgreSQL the driver's lock, in SQLite
+// the single writer keeps it from moving until the transaction ends.
+func openLog(c Conn) (*logWriter, error) {
+	head, err := (&Reader{c}).Head()
+	if err != nil {
+		return nil, err
+	}
+	return &logWriter{c: c, head: head}, nil
+}
+
+// Append puts entry at the end of the log, and explanation, which is JSON,
+// beside it. A decision must have one. The index is final, and the entry under
+// a signed checkpoint, once Update has returned nil.
+func (tx *Tx) Append(entry *audit.Entry, explanation []byte) (index uint64, err error) {
+	if tx.log == nil {
+		return 0, errOver
+	}
+	data, err := entry.Marshal()
+	if err != nil {
+		return 0, err
+	}
+	if entry.Type == audit.TypeDecision && len(explanation) == 0 {
+		return 0, errors.New("decision without an explanation")
+	}
+	if len(explanation) > MaxExplanation {
+		return 0, fmt.Errorf("explanation of %d bytes, at most %d", len(explanation), MaxExplanation)
+	}
+	if len(explanation) > 0 && !json.Valid(explanation) {
+		return 0, errors.New("explanation is not JSON")
+	}
+	index = tx.log.head.Size + uint64(len(tx.log.leaves))
+	_, err = tx.c.Exec(`INSERT INTO log_leaf (idx, txn, entry) VALUES ($1, $2, $3)`, count(index), entry.Txn, data)
+	if err != nil {
+		return 0, err
+	}
+	if len(explanation) > 0 {
+		_, err = tx.c.Exec(`INSERT INTO explanation (idx, txn, body) VALUES ($1, $2, $3)`, count(index), entry.Txn, explanation)
+		if err != nil {
+			return 0, err
+		}
+	}
+	tx.log.leaves = append(tx.log.leaves, evidence.LeafHash(data))
+	return index, nil
+}
+
+// seal stores the hashes that the new leaves complete, and the signed head.
+func (l *logWriter) seal(signer Signer) error {
+	if len(l.leaves) == 0 {
+		return nil
+	}
+	base := evidence.StoredHashCount(l.head.Size)
+	var fresh []evidence.Hash
+	tree := evidence.NewTree(func(indexes []int64) ([]evidence.Hash, error) {
+		return readHashes(l.c, indexes, base, fresh)
+	})
+	size := l.head.Size
+	for _, leaf := range l.leaves {
+		hashes, err := tree.StoredHashes(size, leaf)
+		if err != nil {
+			return err
+		}
+		fresh = append(fresh, hashes...)
+		size++
+	}
+	for i := range fresh {
+		if _, err := l.c.Exec(`INSERT INTO log_hash (idx, hash) VALUES ($1, $2)`, base+int64(i), fresh[i][:]); err != nil {
+			return err
+		}
+	}
+	root, err := tree.Root(size)
+	if err != nil {
+		return err
+	}
+	checkpoint, err := signer.Checkpoint(size, root)
+	if err != nil {
+		return fmt.Errorf("signing the head of the log: %w", err)
+	}
+	return moved(l.c, ErrStale, `UPDATE log_head SET size = $1, root = $2, checkpoint = $3 WHERE id = 1 AND size = $4`,
+		count(size), root[:], checkpoint, count(l.head.Size))
+}
+
+// readHashes reads stored hashes; those from base on are in fresh.
+func readHashes(c Conn, indexes []int64, base int64, fresh []evidence.Hash) ([]evidence.Hash, error) {
+	out := make([]evidence.Hash, len(indexes))
+	for i, at := range indexes {
+		if at >= base {
+			if at-base >= int64(len(fresh)) {
+				return nil, fmt.Errorf("hash %d of the log is not there", at)
+			}
+			out[i] = fresh[at-base]
+			continue
+		}
+		if err := one(c, []any{digest{&out[i]}}, `SELECT hash FROM log_hash WHERE idx = $1`, at); err != nil {
+			return nil, fmt.Errorf("hash %d of the log: %w", at, err)
+		}
+	}
+	return out, nil
+}
+
+// begin signs the head of an empty log, or checks that of an old one.
+func (s *Store) begin(c Conn) error {
+	r := &Reader{c}
+	head, err := r.Head()
+	if errors.Is(err, ErrNotFound) {
+		root, err := r.tree().Root(0)
+		if err != nil {
+			return err
+		}
+		checkpoint, err := s.signer.Checkpoint(0, root)
+		if err != nil {
+			return err
+		}
+		_, err = c.Exec(`INSERT INTO log_head (id, size, root, checkpoint) VALUES (1, 0, $1, $2)`, root[:], checkpoint)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return r.checkHead(s.signer, head)
+}
+
+// checkHead refuses a head that was not signed, or that the stored tree or the
+// number of entries contradicts.
+func (r *Reader) checkHead(signer Signer, head Head) error {
+	signed, err := signer.Open(head.Checkpoint)
+	if err != nil {
+		return fmt.Errorf("stored head: %w", err)
+	}
+	if signed.Size != head.Size || signed.Root != head.Root {
+		return fmt.Errorf("stored head says %d entries, its checkpoint %d", head.Size, signed.Size)
+	}
+	root, err := r.tree().Root(head.Size)
+	if err != nil {
+		return err
+	}
+	if root != head.Root {
+		return fmt.Errorf("stored tree of %d entries has root %s, its checkpoint %s", head.Size, root, head.Root)
+	}
+	var leaves uint64
+	if err := one(r.c, []any{counter{&leaves}}, `SELECT COALESCE(MAX(idx) + 1, 0) FROM log_leaf`); err != nil {
+		return err
+	}
+	if leaves != head.Size {
+		return fmt.Errorf("stored log has %d entries, its checkpoint %d", leaves, head.Size)
+	}
+	return nil
+}
+
+func (r *Reader) tree() evidence.Tree {
+	return evidence.NewTree(func(indexes []int64) ([]evidence.Hash, error) {
+		return readHashes(r.c, indexes, 1<<62, nil)
+	})
+}
+
+// Head returns the end of the log.
+func (r *Reader) Head() (Head, error) {
+	var h Head
+	err := one(r.c, []any{counter{&h.Size}, digest{&h.Root}, &h.Checkpoint}, `SELECT size, root, checkpoint FROM log_head WHERE id = 1`)
+	return h, err
+}
+
+// Leaves returns at most limit entries of the log, from index from on.
+func (r *Reader) Leaves(from uint64, limit int) ([]Leaf, error) {
+	if err := checkCounts(from); err != nil {
+		return nil, err
+	}
+	return all(r.c, func(scan func(...any) error) (l Leaf, err error) {
+		return l, scan(counter{&l.Index}, &l.Txn, &l.Entry)
+	}, `SELECT idx, txn, entry FROM log_leaf WHERE idx >= $1 ORDER BY idx LIMIT $2`, count(from), limit)
+}
+
+// Explanations returns why the transaction went as it did, in the order of its
+// entries in the log.
+func (r *Reader) Explanations(txn string) ([]Explanation, error) {
+	return all(r.c, func(scan func(...any) error) (e Explanation, err error) {
+		return e, scan(counter{&e.Index}, &e.Txn, &e.JSON)
+	}, `SELECT idx, txn, body FROM explanation WHERE txn = $1 ORDER BY idx`, txn)
+}
+
+// Receipt returns the proof that entry index is under the present checkpoint
+// (c2sp.org/tlog-proof).
+func (r *Reader) Receipt(index uint64) ([]byte, error) {
+	head, err := r.Head()
+	if err != nil {
+		return nil, err
+	}
+	if index >= head.Size {
+		return nil, ErrNotFound
+	}
+	proof, err := r.tree().Inclusion(head.Size, index)
+	if err != nil {
+		return nil, err
+	}
+	return audit.Receipt{Index: index, Proof: proof, Checkpoint: head.Checkpoint}.Marshal()
+}
+
+// Consistency proves that the present log begins with the one of size old.
+func (r *Reader) Consistency(old uint64) (evidence.Proof, Head, error) {
+	head, err := r.Head()
+	if err != nil {
+		return nil, head, err
+	}
+	if old > head.Size {
+		return nil, head, ErrNotFound
+	}
+	proof, err := r.tree().Consistency(head.Size, old)
+	return proof, head, err
+}
+
+// Rollback says that the store is not the continuation of a log that somebody
+// remembers: a backup was restored, or another history written.
+type Rollback struct {
+	Remembered, Stored uint64        // sizes
+	Want, Have         evidence.Hash // roots at size Remembered; zero when the store is too short
+}
+
+// Error names both sizes.
+func (e *Rollback) Error() string {
+	if e.Stored < e.Remembered {
+		return fmt.Sprintf("log has %d entries, but %d were seen before: the store was rolled back", e.Stored, e.Remembered)
+	}
+	return fmt.Sprintf("first %d entries of the log have root %s, but %s was seen before: the store holds another history", e.Remembered, e.Have, e.Want)
+}
+
+// Continues returns a *[Rollback] unless the stored log begins with the one
+// that seen describes: the newest checkpoint that the broker, an agent or a
+// witness remembers. The caller has checked its signature.
+func (r *Reader) Continues(seen audit.Checkpoint) error {
+	head, err := r.Head()
+	if err != nil {
+		return err
+	}
+	e := &Rollback{Remembered: seen.Size, Stored: head.Size, Want: seen.Root}
+	if head.Size < seen.Size {
+		return e
+	}
+	if e.Have, err = r.tree().Root(seen.Size); err != nil {
+		return err
+	}
+	if !bytes.Equal(e.Have[:], e.Want[:]) {
+		return e
+	}
+	return nil
+}
