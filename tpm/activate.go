@@ -81,7 +81,12 @@ func kindOf(ek EK) (ekKind, error) {
 
 // aboutInput tells whether the TPM refused the credential itself: every
 // format-one error that names a parameter, as against a handle or a session.
+// TPM_RC_FAILURE is what libtpms says of an RSA secret that does not decrypt; a
+// TPM that had really failed would not have let us load the EK just before.
 func aboutInput(err error) bool {
+	if errors.Is(err, tpm2.TPMRCFailure) {
+		return true
+	}
 	var rc tpm2.TPMRC
 	var fmt1 tpm2.TPMFmt1Error
 	if !errors.As(err, &rc) || !rc.As(&fmt1) {
