@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package verify
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// Code is the class of a rejection, such as "E_MAGIC". Codes are stable: the
+// vectors expect them and other programs may compare them.
+type Code string
+
+// Attestor is one of the five that must all say yes.
+type Attestor string
+
+// The attestors, in the order in which they are asked.
+const (
+	AttestorHardware   Attestor = "hardware"   // EK, AK, quote, log
+	AttestorBoot       Attestor = "boot"       // PCR values, boot log
+	AttestorCode       Attestor = "code"       // digests of what runs
+	AttestorProvenance Attestor = "provenance" // who vouches for the digests
+	AttestorContext    Attestor = "context"    // unit, user, container, the two looks
+)
+
+// What helps after a rejection.
+const (
+	RetryNow      = "now"          // a fresh challenge and fresh evidence
+	RetryNever    = "never"        // the message is not evidence of this host
+	RetryChange   = "after-change" // something on the host has to change first
+	RetryOperator = "operator"     // somebody has to look at the host or the settings
+)
+
+// CodeInfo describes one code.
+type CodeInfo struct {
+	Code     Code
+	Check    string // number of the check, V1 to V23
+	Attestor Attestor
+	Retry    string
+	Meaning  string
+}
+
+const (
+	codeFormat     Code = "E_FORMAT"
+	codeIncomplete Code = "E_INCOMPLETE"
+	codePolicy     Code = "E_POLICY"
+	codeHost       Code = "E_HOST"
+	codeChallenge  Code = "E_CHALLENGE"
+
+	codeHostMismatch Code = "E_HOST_MISMATCH"
+	codeNonce        Code = "E_NONCE"
+	codeNonceExpired Code = "E_NONCE_EXPIRED"
+	codeBroker       Code = "E_BROKER"
+
+	codeAKForm  Code = "E_AK_FORM"
+	codeAKAlg   Code = "E_AK_ALG"
+	codeAKAttrs Code = "E_AK_ATTRS"
+	codeAKPoint Code = "E_AK_POINT"
+	codeAKName  Code = "E_AK_NAME"
+
+	codeAttestSize   Code = "E_ATTEST_SIZE"
+	codeMagic        Code = "E_MAGIC"
+	codeType         Code = "E_TYPE"
+	codeAttestForm   Code = "E_ATTEST_FORM"
+	codeSigForm      Code = "E_SIG_FORM"
+	codeSigAlg       Code = "E_SIG_ALG"
+	codeSignature    Code = "E_SIGNATURE"
+	codeSigner       Code = "E_SIGNER"
+	codeExtraData    Code = "E_EXTRADATA"
+	codePCRBank      Code = "E_PCR_BANK"
+	codePCRSelection Code = "E_PCR_SELECTION"
+	codePCRValues    Code = "E_PCR_VALUES"
+	codePCRDigest    Code = "E_PCR_DIGEST"
+
+	codeClockUnsafe Code = "E_CLOCK_UNSAFE"
+	codeClock       Code = "E_CLOCK"
+	codeSequence    Code = "E_SEQUENCE"
+	codeQuoteChain  Code = "E_QUOTE_CHAIN"
+	codeResetRewind Code = "E_RESET_REWIND"
+	codeFirmware    Code = "E_FIRMWARE"
+	codeEpoch       Code = "E_EPOCH"
+	codeEpochRewind Code = "E_EPOCH_REWIND"
+
+	codeAnchor            Code = "E_ANCHOR"
+	codeAnchorUnsupported Code = "E_ANCHOR_UNSUPPORTED"
+	codeRegister          Code = "E_REGISTER"
+	codeTier              Code = "E_TIER"
+
+	codeMix         Code = "E_MIX"
+	codeIMA         Code = "E_IMA"
+	codeCkptRewind  Code = "E_CKPT_REWIND"
+	codeCkptFork    Code = "E_CKPT_FORK"
+	codeCkptChain   Code = "E_CKPT_CHAIN"
+	codeCkptCount   Code = "E_CKPT_COUNT"
+	codeConsistency Code = "E_CONSISTENCY"
+	codeInclusion   Code = "E_INCLUSION"
+	codeStart       Code = "E_START"
+	codeSubject     Code = "E_SUBJECT"
+	codeBootLog     Code = "E_BOOT_LOG"
+)
+
+// codeTable is in the order in which [Bundle] looks.
+var codeTable = [...]CodeInfo{
+	{codeFormat, "V1", AttestorHardware, RetryNever, "the bytes are not a bundle in canonical form within its limits"},
+	{codeIncomplete, "V20", AttestorHardware, RetryNever, "a part of the bundle is missing"},
+	{codePolicy, "V17", AttestorHardware, RetryOperator, "the verifier's policy is empty, unsound or names a PCR that anybody can reset"},
+	{codeHost, "V20", AttestorHardware, RetryOperator, "the verifier's record of the host is incomplete"},
+	{codeChallenge, "V20", AttestorHardware, RetryNow, "the verifier's challenge is missing or too weak"},
+	{codeHostMismatch, "V22", AttestorHardware, RetryNever, "the bundle calls itself another host than the one that was challenged"},
+	{codeNonce, "V12", AttestorHardware, RetryNow, "the bundle or a request answers another challenge"},
+	{codeNonceExpired, "V12", AttestorHardware, RetryNow, "the challenge expired before the evidence came"},
+	{codeAKForm, "V7", AttestorHardware, RetryOperator, "the attestation key's public area is malformed or not canonical"},
+	{codeAKAlg, "V7", AttestorHardware, RetryOperator, "the attestation key is not ECC P-256 with ECDSA and SHA-256"},
+	{codeAKAttrs, "V7", AttestorHardware, RetryOperator, "the attestation key's attributes would let it sign what the TPM did not say"},
+	{codeAKPoint, "V7", AttestorHardware, RetryOperator, "the attestation key's point is not on its curve"},
+	{codeAKName, "V6", AttestorHardware, RetryOperator, "the name pinned at enrolment is not the name of the pinned public area"},
+	{codeAttestSize, "V1", AttestorHardware, RetryNever, "the quote's TPMS_ATTEST is empty or too large"},
+	{codeMagic, "V2", AttestorHardware, RetryNever, "the signed structure does not begin with TPM_GENERATED_VALUE, so no TPM made it"},
+	{codeType, "V3", AttestorHardware, RetryNever, "the signed structure is not a quote"},
+	{codeAttestForm, "V4", AttestorHardware, RetryNever, "the signed structure is truncated, has trailing bytes or is not canonical"},
+	{codeSigForm, "V4", AttestorHardware, RetryNever, "the signature is malformed, has trailing bytes or is not canonical"},
+	{codeSigAlg, "V5", AttestorHardware, RetryNever, "the signature names another algorithm or hash than the enrolled key has"},
+	{codeSignature, "V6", AttestorHardware, RetryNever, "the signature is not by the enrolled key"},
+	{codeSigner, "V8", AttestorHardware, RetryNever, "the qualified signer is not the enrolled key as primary of the endorsement hierarchy"},
+	{codeExtraData, "V12", AttestorHardware, RetryNever, "the quote was not made over this header"},
+	{codePCRBank, "V13", AttestorHardware, RetryChange, "the quote covers not exactly one SHA-256 bank"},
+	{codePCRSelection, "V13", AttestorHardware, RetryChange, "the quote covers other PCRs than the policy demands"},
+	{codePCRValues, "V13", AttestorHardware, RetryNever, "the PCR values are not exactly those of the signed selection"},
+	{codePCRDigest, "V14", AttestorHardware, RetryNow, "the PCR values do not have the digest that was signed"},
+	{codeMix, "V18", AttestorHardware, RetryNever, "parts of the bundle do not belong together"},
+	{codeIMA, "V18", AttestorBoot, RetryNever, "the IMA parts of the bundle contradict each other"},
+	{codeTier, "V18", AttestorHardware, RetryOperator, "the policy does not accept the sensor's tier"},
+	{codeAnchor, "V18", AttestorHardware, RetryOperator, "the anchor mode is unknown, or the policy does not accept it"},
+	{codeRegister, "V18", AttestorHardware, RetryNever, "anchor mode and register contradict each other"},
+	{codeAnchorUnsupported, "V18", AttestorHardware, RetryChange, "this verifier cannot check the register of that anchor mode, so it refuses"},
+	{codeEpochRewind, "V10", AttestorHardware, RetryOperator, "the epoch is older than the last known one"},
+	{codeResetRewind, "V10", AttestorHardware, RetryOperator, "the TPM counts fewer resets or restarts than before: cleared or rolled back"},
+	{codeFirmware, "V9", AttestorHardware, RetryOperator, "the TPM's firmware version changed without a reset"},
+	{codeEpoch, "V10", AttestorHardware, RetryChange, "the TPM was reset or restarted, or the machine booted, inside one epoch"},
+	{codeClock, "V11", AttestorHardware, RetryOperator, "the TPM's clock went back without a reset"},
+	{codeClockUnsafe, "V11", AttestorHardware, RetryChange, "the TPM's clock is not safe, and the time of grace after its reset is over"},
+	{codeSequence, "V11", AttestorHardware, RetryNow, "the quote is not newer than the last one accepted"},
+	{codeQuoteChain, "V11", AttestorHardware, RetryNow, "the quote after the last one accepted does not name it as its predecessor"},
+	{codeCkptRewind, "V18", AttestorHardware, RetryOperator, "the log is shorter or its checkpoint older than the last known one"},
+	{codeCkptFork, "V18", AttestorHardware, RetryOperator, "two checkpoints have the same number"},
+	{codeCkptChain, "V18", AttestorHardware, RetryOperator, "the checkpoint after the last known one does not name it as its predecessor"},
+	{codeCkptCount, "V18", AttestorHardware, RetryOperator, "the counts of losses or taints went down inside an epoch"},
+	{codeConsistency, "V18", AttestorHardware, RetryOperator, "the log is not proved to begin with the one last known"},
+	{codeInclusion, "V18", AttestorHardware, RetryNever, "a request or an entry is not proved to be in its tree"},
+	{codeStart, "V18", AttestorHardware, RetryNever, "the entry that opened the epoch is missing, ambiguous, changed or contradicts the header"},
+	{codeBroker, "V12", AttestorHardware, RetryNever, "a request was made for another broker"},
+	{codeSubject, "V18", AttestorContext, RetryNow, "the process that asks is not the one that was measured in this epoch"},
+	{codeBootLog, "V18", AttestorBoot, RetryNow, "the boot event log is missing, tainted or not the one that was quoted"},
+}
+
+// Codes lists every code there is, in the order in which [Bundle] looks.
+func Codes() []CodeInfo { return slices.Clone(codeTable[:]) }
+
+// Rejection says which check failed, where, and what was there instead. It is
+// the only error that [Bundle], [NewHost] and [CheckAK] return.
+type Rejection struct {
+	Code     Code     `json:"code"`
+	Check    string   `json:"check"`
+	Attestor Attestor `json:"attestor"`
+	Retry    string   `json:"retry"`
+	Place    string   `json:"place"`
+	Expected string   `json:"expected"`
+	Observed string   `json:"observed"`
+}
+
+// Error states the fact and the place in one line.
+func (r *Rejection) Error() string {
+	return string(r.Code) + ": " + r.Place + ": " + r.Observed + ", want " + r.Expected
+}
+
+// reject builds a rejection. What comes from the bundle is cleaned for people
+// and logs.
+func reject(code Code, place, expected, observed string) *Rejection {
+	r := &Rejection{Code: code, Attestor: AttestorHardware, Retry: RetryNever, Place: place, Expected: clean(expected), Observed: clean(observed)}
+	for _, info := range codeTable {
+		if info.Code == code {
+			r.Check, r.Attestor, r.Retry = info.Check, info.Attestor, info.Retry
+		}
+	}
+	return r
+}
+
+// Malformed turns the error of [evidence.Parse] into a rejection, so that a
+// broker has one kind of answer for everything that is wrong with a bundle.
+func Malformed(err error) *Rejection {
+	var format *evidence.FormatError
+	if errors.As(err, &format) {
+		return reject(codeFormat, format.Place, "canonical form (spec/evidence.md)", format.Detail)
+	}
+	return reject(codeFormat, "bundle", "canonical form (spec/evidence.md)", err.Error())
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package verify
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// Tiers of the sensor, weakest first (spec/evidence.md section 6).
+const (
+	TierTracepoint = "tracepoint"
+	TierTrampoline = "trampoline"
+	TierLSM        = "lsm"
+)
+
+// Policy is what a broker demands of every bundle, whatever the workload. Its
+// zero value refuses everything.
+type Policy struct {
+	PCRs             []int         `yaml:"pcrs" json:"pcrs"`                             // exactly what a quote must cover, SHA-256 bank
+	Anchors          []string      `yaml:"anchors" json:"anchors"`                       // accepted anchor modes
+	Tiers            []string      `yaml:"tiers" json:"tiers"`                           // accepted tiers
+	UnsafeClockGrace time.Duration `yaml:"unsafe_clock_grace" json:"unsafe_clock_grace"` // how long after a TPM reset its clock may be unsafe
+}
+
+// DefaultPolicy returns the policy of this version: PCRs 0 to 15, the only
+// anchor mode that can be checked, every tier, no grace.
+func DefaultPolicy() Policy {
+	p := Policy{Anchors: []string{evidence.AnchorNone}, Tiers: []string{TierTracepoint, TierTrampoline, TierLSM}}
+	for pcr := range 16 {
+		p.PCRs = append(p.PCRs, pcr)
+	}
+	return p
+}
+
+// Check says why the policy is unsound, or nil. Brokers call it when they load
+// one; [Bundle] calls it again.
+func (p Policy) Check() error {
+	_, rejection := p.selection()
+	if rejection != nil {
+		return rejection
+	}
+	return nil
+}
+
+// selection returns the demanded PCRs as a bit map.
+func (p *Policy) selection() (uint32, *Rejection) {
+	var selected uint32
+	for _, pcr := range p.PCRs {
+		if pcr < 0 || pcr > 23 {
+			return 0, reject(codePolicy, "policy pcrs", "PCRs between 0 and 23", fmt.Sprint(pcr))
+		}
+		// Root can reset these two at any time: they never count.
+		if pcr == 16 || pcr == 23 {
+			return 0, reject(codePolicy, "policy pcrs", "no PCR that root can reset", fmt.Sprintf("PCR %d", pcr))
+		}
+		selected |= 1 << pcr
+	}
+	if selected == 0 {
+		return 0, reject(codePolicy, "policy pcrs", "at least one PCR", "none")
+	}
+	if len(p.Anchors) == 0 {
+		return 0, reject(codePolicy, "policy anchors", "at least one anchor mode", "none")
+	}
+	for _, anchor := range p.Anchors {
+		if anchorRank(anchor) == 0 {
+			return 0, reject(codePolicy, "policy anchors", "none, nv-latch or nvpcr", quoted(anchor))
+		}
+	}
+	if len(p.Tiers) == 0 {
+		return 0, reject(codePolicy, "policy tiers", "at least one tier", "none")
+	}
+	for _, tier := range p.Tiers {
+		if tierRank(tier) == 0 {
+			return 0, reject(codePolicy, "policy tiers", "tracepoint, trampoline or lsm", quoted(tier))
+		}
+	}
+	if p.UnsafeClockGrace < 0 || p.UnsafeClockGrace > maxGrace {
+		return 0, reject(codePolicy, "policy unsafe_clock_grace", "between 0 and "+maxGrace.String(), p.UnsafeClockGrace.String())
+	}
+	return selected, nil
+}
+
+// Ranks order the levels, weakest first; 0 is no level at all.
+func levelRank(level string) int { return rank(level, LevelPin, LevelCloudAK, LevelCert) }
+func tierRank(tier string) int   { return rank(tier, TierTracepoint, TierTrampoline, TierLSM) }
+func vouchRank(vouch string) int { return rank(vouch, Pinned, Proved) }
+
+// anchorRank puts both registers on one step: they promise the same.
+func anchorRank(anchor string) int {
+	return min(rank(anchor, evidence.AnchorNone, evidence.AnchorNVLatch, evidence.AnchorNvPCR), 2)
+}
+
+func rank(word string, ladder ...string) int { return slices.Index(ladder, word) + 1 }

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package verify
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// Reference is what one workload on one class of machines must look like. It
+// is plain data with names for YAML and JSON. Nothing in it is optional in the
+// sense of "not checked": an empty set matches nothing.
+type Reference struct {
+	ID       string           `yaml:"id" json:"id"`             // names this version of the values in results
+	Workload string           `yaml:"workload" json:"workload"` // for hints
+	Minimum  Minimum          `yaml:"minimum" json:"minimum"`
+	Boot     BootReference    `yaml:"boot" json:"boot"`
+	Code     CodeReference    `yaml:"code" json:"code"`
+	Context  ContextReference `yaml:"context" json:"context"`
+}
+
+// Minimum is the weakest acceptable step of each ladder. A step that is not on
+// the ladder, the empty one included, is never reached.
+type Minimum struct {
+	EK         string `yaml:"ek" json:"ek"`                 // ek-pin, cloud-ak-cert, ek-cert
+	Anchor     string `yaml:"anchor" json:"anchor"`         // none; nv-latch and nvpcr are one step
+	Tier       string `yaml:"tier" json:"tier"`             // tracepoint, trampoline, lsm
+	Provenance string `yaml:"provenance" json:"provenance"` // pinned, proved
+}
+
+// BootReference gives the accepted values of each PCR that counts.
+type BootReference struct {
+	PCRs map[int][]evidence.Hash `yaml:"pcrs" json:"pcrs"`
+}
+
+// CodeReference gives the accepted digests of everything that is executable in
+// the process.
+type CodeReference struct {
+	Executables []Value    `yaml:"executables" json:"executables"`
+	Loaders     Set[Value] `yaml:"loaders" json:"loaders"`     // ELF interpreters; a static program needs none
+	Libraries   Set[Value] `yaml:"libraries" json:"libraries"` // every other file mapped executable
+	Scripts     []Value    `yaml:"scripts" json:"scripts"`     // for executables marked interpreter
+}
+
+// Value is one digest, and who vouches for it.
+type Value struct {
+	Digest      string    `yaml:"digest" json:"digest"` // "sha-256:…" or "fsverity-sha-256:…", as evidence shows it
+	Label       string    `yaml:"label" json:"label"`   // for people, such as "invoice-agent 1.4.2"
+	Provenance  string    `yaml:"provenance" json:"provenance"`
+	By          string    `yaml:"by" json:"by"` // the operator who pinned it, or the builder that was proved
+	At          time.Time `yaml:"at" json:"at"`
+	Interpreter bool      `yaml:"interpreter" json:"interpreter"` // an executable that is nothing without its script
+}
+
+// How a digest came to be accepted, weakest first.
+const (
+	Pinned = "pinned" // an operator says so
+	Proved = "proved" // a signed statement of its builder was verified
+)
+
+// ContextReference gives the accepted circumstances of the process.
+type ContextReference struct {
+	Units         Set[string]         `yaml:"units" json:"units"` // systemd units; "" stands for none
+	UIDs          Set[uint32]         `yaml:"uids" json:"uids"`   // real, effective, saved and file system uid alike
+	GIDs          Set[uint32]         `yaml:"gids" json:"gids"`
+	Cgroups       Set[string]         `yaml:"cgroups" json:"cgroups"`
+	Containers    Set[string]         `yaml:"containers" json:"containers"`         // images; "none" stands for no container
+	Ancestors     Set[string]         `yaml:"ancestors" json:"ancestors"`           // digests that parents up to process 1 may have
+	Origins       []string            `yaml:"origins" json:"origins"`               // exec, fork, seen; empty: exec alone
+	UserNamespace string              `yaml:"user_namespace" json:"user_namespace"` // "initial", also when empty, or "any"
+	Environment   map[string][]string `yaml:"environment" json:"environment"`       // accepted values of the variables named
+}
+
+// Words with a meaning in references.
+const (
+	NoContainer      = "none"
+	InitialNamespace = "initial"
+)
+
+// initialUserNamespace is the inode of the first user namespace on every Linux
+// (PROC_USER_INIT_INO, include/linux/proc_ns.h).
+const initialUserNamespace = 0xEFFFFFFD
+
+// Check says what in the reference can never match or means something else
+// than it seems, or nil. Brokers call it when they load one.
+func (r *Reference) Check() error {
+	switch m := r.Minimum; {
+	case levelRank(m.EK) == 0:
+		return fmt.Errorf("reference minimum.ek: %q is not ek-pin, cloud-ak-cert or ek-cert", m.EK)
+	case anchorRank(m.Anchor) == 0:
+		return fmt.Errorf("reference minimum.anchor: %q is not none, nv-latch or nvpcr", m.Anchor)
+	case tierRank(m.Tier) == 0:
+		return fmt.Errorf("reference minimum.tier: %q is not tracepoint, trampoline or lsm", m.Tier)
+	case vouchRank(m.Provenance) == 0:
+		return fmt.Errorf("reference minimum.provenance: %q is not pinned or proved", m.Provenance)
+	}
+	for pcr, values := range r.Boot.PCRs {
+		if pcr < 0 || pcr > 23 || pcr == 16 || pcr == 23 {
+			return fmt.Errorf("reference boot.pcrs: PCR %d never counts", pcr)
+		}
+		if len(values) == 0 {
+			return fmt.Errorf("reference boot.pcrs: PCR %d has no accepted value", pcr)
+		}
+	}
+	if err := r.Code.check(); err != nil {
+		return err
+	}
+	return r.Context.check()
+}
+
+func (c *CodeReference) check() error {
+	for _, group := range []struct {
+		name   string
+		values []Value
+	}{{"executables", c.Executables}, {"loaders", c.Loaders.Of}, {"libraries", c.Libraries.Of}, {"scripts", c.Scripts}} {
+		seen := make(map[string]bool, len(group.values))
+		for i, v := range group.values {
+			where := fmt.Sprintf("reference code.%s[%d]", group.name, i)
+			if err := checkDigest(v.Digest); err != nil {
+				return fmt.Errorf("%s: %v", where, err)
+			}
+			if vouchRank(v.Provenance) == 0 {
+				return fmt.Errorf("%s: provenance %q is not pinned or proved", where, v.Provenance)
+			}
+			if v.By == "" || v.At.IsZero() {
+				return fmt.Errorf("%s: does not say by whom and when it was %s", where, v.Provenance)
+			}
+			if v.Interpreter && group.name != "executables" {
+				return fmt.Errorf("%s: only executables can be interpreters", where)
+			}
+			if seen[v.Digest] {
+				return fmt.Errorf("%s: digest %s is listed twice", where, v.Digest)
+			}
+			seen[v.Digest] = true
+		}
+	}
+	return nil
+}
+
+func (c *ContextReference) check() error {
+	for i, digest := range c.Ancestors.Of {
+		if err := checkDigest(digest); err != nil {
+			return fmt.Errorf("reference context.ancestors[%d]: %v", i, err)
+		}
+	}
+	for _, origin := range c.Origins {
+		if rank(origin, evidence.OriginExec, evidence.OriginFork, evidence.OriginSeen) == 0 {
+			return fmt.Errorf("reference context.origins: %q is not exec, fork or seen", origin)
+		}
+	}
+	switch c.UserNamespace {
+	case "", InitialNamespace, anyWord:
+		return nil
+	}
+	return fmt.Errorf("reference context.user_namespace: %q is not initial or any", c.UserNamespace)
+}
+
+// checkDigest wants the form that evidence shows: algorithm and 64 hexadecimal
+// digits in lower case.
+func checkDigest(digest string) error {
+	algorithm, value, _ := strings.Cut(digest, ":")
+	raw, err := hex.DecodeString(value)
+	if rank(algorithm, "sha-256", "fsverity-sha-256") == 0 || err != nil || len(raw) != 32 || strings.ToLower(value) != value {
+		return fmt.Errorf("digest %q is not sha-256: or fsverity-sha-256: and 64 hexadecimal digits", digest)
+	}
+	return nil
+}
