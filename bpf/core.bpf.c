@@ -64,7 +64,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, struct record_exec);
+	__type(value, union record);
 } scratch SEC(".maps");
 
 static __always_inline struct counters *this_cpu(void)
@@ -278,11 +278,11 @@ int on_task(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	u32 zero = 0;
 
-	if (!task || task->flags & PF_KTHREAD || task->pid != task->tgid)
-		return 0;
-	if (task->signal->live.counter == 0)
-		return 0; /* ended, not yet waited for */
+	if (!task || task->pid != task->tgid || task->signal->live.counter == 0)
+		return 0; /* a thread, or ended and not waited for */
 	struct state *s = state_of(task, this_cpu());
+	if (task->flags & PF_KTHREAD)
+		return 0; /* but its state goes to the helpers it may start */
 	struct record_exec *r = bpf_map_lookup_elem(&scratch, &zero);
 	if (!r)
 		return 0;

@@ -15,7 +15,7 @@
 #define EINVAL 22
 #define MULTIGRAIN_QUERIED (1U << 31) /* I_CTIME_QUERIED, 6.13 and newer */
 
-#define ENV_STRINGS 128 /* pieces of the environment looked at */
+#define ENV_STRINGS 256 /* pieces of the environment looked at */
 #define ENV_PIECE 256   /* longest piece read at once */
 
 static __always_inline u64 pidfd_inode(struct task_struct *leader)
@@ -235,13 +235,13 @@ static __always_inline u32 scan_environment(struct mm_struct *mm)
 			return flags;
 		long n = bpf_probe_read_user_str(text, sizeof(text), (void *)at);
 		if (n <= 0)
-			break;
+			return flags | FLAG_ENV_UNKNOWN;
 		if (whole)
 			flags |= loader_variable(text);
 		whole = n < ENV_PIECE;
 		at += whole ? n : n - 1;
 	}
-	return flags | FLAG_ENV_UNKNOWN;
+	return at >= end ? flags : flags | FLAG_ENV_UNKNOWN;
 }
 
 static __always_inline u32 fill_arguments(struct record_exec *r, struct mm_struct *mm)

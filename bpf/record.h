@@ -154,6 +154,14 @@ struct record_cgroup {
 	u64 cgroup_id;
 };
 
+/* Any record; it also keeps all of them in the object's type information. */
+union record {
+	struct record_exec exec;
+	struct record_fork fork;
+	struct record_exit exit;
+	struct record_cgroup cgroup;
+};
+
 /* The value of the map states. Kernel programs alone write it. */
 struct state {
 	u64 generation; /* self_exec_id of the program the process runs */
