@@ -77,7 +77,7 @@ func (tx *Tx) TakeEvidence(ref evidence.Hash, now time.Time) (Evidence, error) {
 func (r *Reader) Setting(name string) ([]byte, error) {
 	var value []byte
 	err := one(r.c, []any{&value}, `SELECT value FROM setting WHERE name = $1`, name)
-	return value, err
+	return bytesOf(value), err
 }
 
 // SetSetting changes a value of the broker's own from previous, which is nil

@@ -27,8 +27,9 @@ func (c *conn) within(begin, end string, fn func(store.Conn) error) (err error) 
 	open := true
 	defer func() { // also when fn panics
 		if open {
-			_, undo := c.Exec("ROLLBACK")
-			err = errors.Join(err, undo)
+			if _, undo := c.Exec("ROLLBACK"); undo != nil {
+				err = errors.Join(err, undo)
+			}
 		}
 	}()
 	if err := fn(c); err != nil {
