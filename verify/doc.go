@@ -24,3 +24,5 @@
 // What it refuses to do: believe a value that did not come under the quote,
 // treat unknown as yes, treat an empty set as "anything goes", fetch anything.
 package verify
+
+//go:generate go run ./internal/testvectors/generate ../spec/vectors

@@ -42,6 +42,7 @@ type World struct {
 	Sequence uint64
 	Number   uint64
 	Log      []*evidence.Entry
+	Known    uint64   // entries the broker knows, if it is not what Last says
 	Send     []uint64 // entries in the bundle
 	Requests []*evidence.Request
 	After    []evidence.State
@@ -52,7 +53,6 @@ type World struct {
 	PCRs     [24]evidence.Hash
 	Quoted   []byte // PCR selection, one bit each
 
-	OnEntries    func([][]byte)
 	OnCheckpoint func(*evidence.Checkpoint)
 	OnRequest    func(int, *evidence.Request)
 	OnHeader     func(*evidence.Header)
@@ -89,9 +89,6 @@ func (w *World) Build() Built {
 	for _, e := range w.Log {
 		raws = append(raws, must(evidence.Marshal(e)))
 	}
-	if w.OnEntries != nil {
-		w.OnEntries(raws)
-	}
 	tree := newTree(raws)
 	b := &evidence.Bundle{UEID: bytes.Clone(w.UEID), Nonce: bytes.Clone(w.Nonce), BootLog: w.BootLog}
 	w.checkpoint(b, tree)
@@ -123,6 +120,9 @@ func (w *World) checkpoint(b *evidence.Bundle, tree evidence.Tree) {
 		if w.Number == w.Last.Number+1 {
 			c.Previous = w.Last.Checkpoint
 		}
+	}
+	if w.Known != 0 {
+		known = w.Known
 	}
 	if w.OnCheckpoint != nil {
 		w.OnCheckpoint(c)

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package testvectors
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/verify/internal/testbundle"
+)
+
+var first, second, rebooted = testbundle.First, testbundle.Second, testbundle.Rebooted
+
+func batch() *testbundle.World { return testbundle.Batch(5) }
+
+// good must be accepted; each is the ground that a fault stands on.
+var good = []fault{
+	{"ok-first-contact", OK, "first contact, a batch of one", first, nil},
+	{"ok-second-contact", OK, "second contact: the log grew", second, nil},
+	{"ok-reboot", OK, "second contact after a reboot: new epoch, log goes on", rebooted, nil},
+	{"ok-batch", OK, "a batch of five requests", batch, nil},
+	{"ok-batch-part", OK, "two requests of a batch of five; the others went elsewhere", batch, func(w *testbundle.World) {
+		w.Omit = map[int]bool{0: true, 2: true, 4: true}
+	}},
+	{"ok-agent-restart", OK, "new epoch without a reset of the TPM: the agent was restarted", rebooted, func(w *testbundle.World) {
+		w.Clock.ResetCount = w.Last.ResetCount
+		w.BootID = w.Last.BootID
+		w.Log[3] = testbundle.Start(2, w.BootID)
+	}},
+	{"ok-quotes-between", OK, "quotes and checkpoints that another broker got lie in between", second, func(w *testbundle.World) {
+		w.Sequence, w.Number = 9, 7
+	}},
+	{"ok-same-checkpoint", OK, "nothing happened since: same checkpoint, new quote", second, func(w *testbundle.World) {
+		sameCheckpoint(w)
+	}},
+	{"ok-boot-log", OK, "the boot event log is sent", first, func(w *testbundle.World) { w.BootLog = bootLog }},
+	{"ok-boot-log-known", OK, "the boot event log is known and not sent again", second, func(w *testbundle.World) {
+		w.BootLog = bootLog
+		w.Last.BootLog = evidenceHash(bootLog)
+		w.OnBundle = func(b *evidence.Bundle) { b.BootLog = nil }
+	}},
+	{"ok-unsafe-clock-in-grace", OK, "the clock is unsafe, and the TPM was reset four minutes ago", second, func(w *testbundle.World) {
+		w.Clock.Safe = false
+		w.Policy.UnsafeClockGrace = 6 * time.Minute
+	}},
+	{"ok-clock-of-another-boot", OK, "the clock went back over a reset: a TPM stores it only now and then", rebooted, func(w *testbundle.World) {
+		w.Clock.Clock = 1
+	}},
+	{"ok-other-signature", OK, "the other ECDSA signature over the same quote: what identifies it is the digest of its attest", first, func(w *testbundle.World) {
+		w.OnSignature = testbundle.Malleate
+	}},
+	{"ok-host-clock-off", OK, "the host's clock is a year ahead; it decides nothing", first, func(w *testbundle.World) {
+		w.OnHeader = func(h *evidence.Header) { h.Wall += 365 * 24 * 3600 }
+	}},
+}
+
+var bootLog = []byte("a boot event log as the firmware wrote it")
+
+func evidenceHash(data []byte) evidence.Hash { return testbundle.Text(string(data)) }
+
+// sameCheckpoint takes the world back to the checkpoint of the first contact.
+func sameCheckpoint(w *testbundle.World) {
+	w.Log, w.Send = w.Log[:3], []uint64{testbundle.StartEntry, testbundle.ProcessEntry}
+	w.Number = w.Last.Number
+	w.Requests[0].Subject.Index = testbundle.ProcessEntry
+}
+
+// swap replaces bytes that must be there.
+func swap(data, old, new []byte) []byte {
+	if bytes.Count(data, old) != 1 {
+		panic("testvectors: the bytes to change are not there exactly once")
+	}
+	return bytes.Replace(data, old, new, 1)
+}
