@@ -96,7 +96,7 @@ func checkPCRs(a *attest, values []evidence.PCR, want uint32) (PCRs, *Rejection)
 
 func (a *attest) bankNames() string {
 	var names []string
-	for i := range min(a.count, maxBanks) {
+	for i := range a.count {
 		names = append(names, fmt.Sprintf("%04x", a.banks[i].alg))
 	}
 	return fmt.Sprintf("%d banks: %s", a.count, strings.Join(names, ", "))

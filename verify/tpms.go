@@ -115,8 +115,10 @@ func parseAttest(data []byte) (a attest, _ *Rejection) {
 	a.signer, a.extra = r.sized(), r.sized()
 	a.clock, a.resetCount, a.restartCount, a.safe = r.u64(), r.u32(), r.u32(), r.u8() == 1
 	a.firmware = r.u64()
-	a.count = r.u32()
-	for i := range min(a.count, maxBanks) {
+	if a.count = r.u32(); a.count > maxBanks {
+		return a, reject(codeAttestForm, "quote selection", fmt.Sprintf("at most %d banks", maxBanks), fmt.Sprintf("%d banks", a.count))
+	}
+	for i := range a.count {
 		a.banks[i].alg = r.u16()
 		a.banks[i].bitmap = r.take(int(r.u8()))
 	}
@@ -143,7 +145,7 @@ func (a *attest) append(dst []byte) []byte {
 	}
 	dst = be.AppendUint64(append(dst, safe), a.firmware)
 	dst = be.AppendUint32(dst, a.count)
-	for i := range min(a.count, maxBanks) {
+	for i := range a.count {
 		dst = append(be.AppendUint16(dst, a.banks[i].alg), byte(len(a.banks[i].bitmap)))
 		dst = append(dst, a.banks[i].bitmap...)
 	}

@@ -61,6 +61,11 @@ var quotes = []fault{
 	{"quote-many-banks", "E_ATTEST_FORM", "says it has four thousand million banks", first, signed(func(b []byte) []byte {
 		return swap(b, []byte{0, 0, 0, 1, 0, 0x0b, 3}, []byte{0xff, 0xff, 0xff, 0xff, 0, 0x0b, 3})
 	})},
+	{"quote-nine-banks", "E_ATTEST_FORM", "nine banks, more than any TPM has", first, info(func(q *tpm2.TPMSQuoteInfo) {
+		for len(q.PCRSelect.PCRSelections) < 9 {
+			q.PCRSelect.PCRSelections = append(q.PCRSelect.PCRSelections, q.PCRSelect.PCRSelections[0])
+		}
+	})},
 
 	{"signature-trailing", "E_SIG_FORM", "one byte behind the signature", first, rework(func(b bundle) { b.Quote.Signature = append(b.Quote.Signature, 0) })},
 	{"signature-truncated", "E_SIG_FORM", "the signature ends early", first, rework(func(b bundle) { b.Quote.Signature = b.Quote.Signature[:len(b.Quote.Signature)-1] })},
