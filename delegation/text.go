@@ -40,7 +40,7 @@ func Describe(enc []byte) (string, error) {
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-12s %s\n", label, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(&b, "%s lets a program act for them.\n\n", o.Approver.Subject)
+	fmt.Fprintf(&b, "%s is asked to let a program act for them.\n\n", o.Approver.Subject)
 	line("purpose", "%q", o.Purpose)
 	if s := scripts(o.Purpose); len(s) > 1 || len(s) == 1 && s[0] != "Latin" {
 		line("", "(written in letters of %s)", strings.Join(s, ", "))

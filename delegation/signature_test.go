@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package delegation
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hiddeco/sshsig"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/jurat-dev/jurat/internal/require"
+)
+
+// keygen runs ssh-keygen, the independent opinion.
+func keygen(t testing.TB, stdin []byte, args ...string) ([]byte, error) {
+	t.Helper()
+	_, err := exec.LookPath("ssh-keygen")
+	require.Need(t, "ssh", err)
+	c := exec.Command("ssh-keygen", args...)
+	c.Stdin = bytes.NewReader(stdin)
+	return c.CombinedOutput()
+}
+
+// made is a key pair made by ssh-keygen.
+type made struct {
+	path string
+	line string
+}
+
+func makeKey(t testing.TB, args ...string) made {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if out, err := keygen(t, nil, append([]string{"-q", "-N", "", "-C", "somebody", "-f", path}, args...)...); err != nil {
+		t.Fatalf("ssh-keygen %v: %v\n%s", args, err, out)
+	}
+	line, err := os.ReadFile(path + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made{path, strings.TrimSpace(string(line))}
+}
+
+func (m made) key(t testing.TB) Key {
+	t.Helper()
+	k, err := ParseKey(m.line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// sign signs as a person would, with ssh-keygen alone.
+func (m made) sign(t testing.TB, namespace string, message []byte, more ...string) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "message")
+	if err := os.WriteFile(file, message, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"-Y", "sign", "-q", "-f", m.path, "-n", namespace}, more...)
+	if out, err := keygen(t, nil, append(args, file)...); err != nil {
+		t.Fatalf("ssh-keygen -Y sign: %v\n%s", err, out)
+	}
+	armored, err := os.ReadFile(file + ".sig")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return armored
+}
+
+// agrees asks ssh-keygen whether sig is name's signature of message.
+func agrees(t testing.TB, signers, name, namespace string, sig, message []byte) bool {
+	t.Helper()
+	folder := t.TempDir()
+	file, sigFile := filepath.Join(folder, "signers"), filepath.Join(folder, "sig")
+	for path, data := range map[string][]byte{file: []byte(signers), sigFile: sig} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := keygen(t, message, "-Y", "verify", "-f", file, "-I", name, "-n", namespace, "-s", sigFile)
+	return err == nil
+}
+
+func TestOpenSSHSignatures(t *testing.T) {
+	enc := encoded(t, sample())
+	for _, c := range []struct {
+		args []string
+		more []string
+		good bool
+	}{
+		{args: []string{"-t", "ed25519"}, good: true},
+		{args: []string{"-t", "ed25519"}, more: []string{"-O", "hashalg=sha256"}, good: true},
+		{args: []string{"-t", "ecdsa", "-b", "256"}, good: true},
+		{args: []string{"-t", "ecdsa", "-b", "384"}, good: true},
+		{args: []string{"-t", "rsa", "-b", "3072"}, good: true},
+		{args: []string{"-t", "rsa", "-b", "2048"}},
+		{args: []string{"-t", "ecdsa", "-b", "521"}},
+	} {
+		t.Run(strings.Join(append(c.args, c.more...), " "), func(t *testing.T) {
+			m := makeKey(t, c.args...)
+			armored := m.sign(t, NamespaceApproval, enc, c.more...)
+			sig, err := ParseArmored(armored)
+			key, keyErr := ParseKey(m.line)
+			if !c.good {
+				if err == nil || keyErr == nil {
+					t.Errorf("taken: signature %v, key %v", err, keyErr)
+				}
+				return
+			}
+			if err != nil || keyErr != nil {
+				t.Fatal(err, keyErr)
+			}
+			if err := sig.verify(Approval, enc, key); err != nil {
+				t.Error(err)
+			}
+			if sig.Namespace() != NamespaceApproval || sig.UserVerified() || key.Hardware() || !sig.Key().Equal(key) {
+				t.Errorf("signature says %q %v", sig.Namespace(), sig.Key())
+			}
+			out, err := keygen(t, nil, "-l", "-f", m.path+".pub")
+			if err != nil || !strings.Contains(string(out), " "+key.Fingerprint()+" ") {
+				t.Errorf("fingerprint %s, ssh-keygen says %s", key.Fingerprint(), out)
+			}
+			if key.String()+" somebody" != m.line {
+				t.Errorf("key is %q, ssh-keygen says %q", key, m.line)
+			}
+			again, err := ParseSignature(sig.Blob())
+			if err != nil || again.verify(Approval, enc, key) != nil {
+				t.Errorf("kept and read again: %v", err)
+			}
+			if !agrees(t, "alice "+m.line, "alice", NamespaceApproval, sig.Armored(), enc) {
+				t.Error("ssh-keygen does not take what we armored again")
+			}
+		})
+	}
+}
+
+// What we sign, ssh-keygen takes; and it tells the answers apart as we do.
+func TestSignForOpenSSH(t *testing.T) {
+	enc := encoded(t, sample())
+	key, signer := newSigner(t)
+	for _, act := range []Act{Approval, Refusal, Revocation} {
+		sig, err := Sign(rand.Reader, signer, act, enc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range []Act{Approval, Refusal, Revocation} {
+			want := act == other
+			if got := agrees(t, "alice "+key.String(), "alice", other.Namespace(), sig.Armored(), enc); got != want {
+				t.Errorf("ssh-keygen: %s as %s: %v", act, other, got)
+			}
+			if err := sig.verify(other, enc, key); (err == nil) != want {
+				t.Errorf("%s as %s: %v", act, other, err)
+			}
+		}
+	}
+	if _, err := Sign(rand.Reader, signer, "nod", enc); err == nil {
+		t.Error("an unknown answer was signed")
+	}
+}
+
+func newSigner(t testing.TB) (Key, ssh.Signer) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ParseKeyBlob(signer.PublicKey().Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, signer
+}
+
+func TestSignatureOneByteChanged(t *testing.T) {
+	enc := encoded(t, sample())
+	key, signer := newSigner(t)
+	good, err := Sign(rand.Reader, signer, Approval, enc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range good.blob {
+		for bit := range 8 {
+			bad := good.Blob()
+			bad[at] ^= 1 << bit
+			if sig, err := ParseSignature(bad); err == nil && sig.verify(Approval, enc, key) == nil {
+				t.Fatalf("byte %d bit %d of the signature changes nothing", at, bit)
+			}
+		}
+	}
+	for at := range enc {
+		bad := bytes.Clone(enc)
+		bad[at] ^= 1
+		if good.verify(Approval, bad, key) == nil {
+			t.Fatalf("byte %d of the delegation is not signed", at)
+		}
+	}
+	other, _ := newSigner(t)
+	if good.verify(Approval, enc, other) == nil {
+		t.Error("another key made the same signature")
+	}
+	if good.verify(Approval, enc, Key{}) == nil {
+		t.Error("no key made the signature")
+	}
+}
+
+// rawBlob is the signature as PROTOCOL.sshsig lays it out.
+type rawBlob struct {
+	Magic     [6]byte
+	Version   uint32
+	Key       string
+	Namespace string
+	Reserved  string
+	Hash      string
+	Signature string
+}
+
+func TestSignatureRefuses(t *testing.T) {
+	enc := encoded(t, sample())
+	_, signer := newSigner(t)
+	good, err := Sign(rand.Reader, signer, Approval, enc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := func(change func(*rawBlob)) []byte {
+		var b rawBlob
+		if err := ssh.Unmarshal(good.blob, &b); err != nil {
+			t.Fatal(err)
+		}
+		change(&b)
+		return ssh.Marshal(b)
+	}
+	if !bytes.Equal(changed(func(*rawBlob) {}), good.blob) {
+		t.Fatal("the layout is not what the test thinks")
+	}
+	inner := func(s ssh.Signature) string { return string(ssh.Marshal(s)) }
+	bytesOf := good.sig.Signature.Blob
+	for name, blob := range map[string][]byte{
+		"nothing":            {},
+		"too large":          make([]byte, MaxSignature+1),
+		"trailing byte":      append(good.Blob(), 0),
+		"magic":              changed(func(b *rawBlob) { b.Magic[0] = 's' }),
+		"version 0":          changed(func(b *rawBlob) { b.Version = 0 }),
+		"version 2":          changed(func(b *rawBlob) { b.Version = 2 }),
+		"reserved":           changed(func(b *rawBlob) { b.Reserved = "x" }),
+		"sha1":               changed(func(b *rawBlob) { b.Hash = "sha1" }),
+		"no hash":            changed(func(b *rawBlob) { b.Hash = "" }),
+		"no key":             changed(func(b *rawBlob) { b.Key = "" }),
+		"key and more":       changed(func(b *rawBlob) { b.Key += "\x00" }),
+		"another algorithm":  changed(func(b *rawBlob) { b.Signature = inner(ssh.Signature{Format: "ssh-rsa", Blob: bytesOf}) }),
+		"bytes behind it":    changed(func(b *rawBlob) { b.Signature += "\x01\x00\x00\x00\x00" }),
+		"no inner signature": changed(func(b *rawBlob) { b.Signature = "" }),
+	} {
+		if sig, err := ParseSignature(blob); err == nil || sig != nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	for n := range good.blob {
+		if _, err := ParseSignature(good.blob[:n]); err == nil {
+			t.Errorf("the first %d bytes are taken", n)
+		}
+	}
+	empty := changed(func(b *rawBlob) { b.Namespace = "" })
+	if sig, err := ParseSignature(empty); err == nil {
+		for _, act := range []Act{Approval, Refusal, Revocation, "", "x"} {
+			if sig.verify(act, enc, good.key) == nil {
+				t.Errorf("a signature without a namespace is taken as %q", act)
+			}
+		}
+	}
+}
+
+func TestArmored(t *testing.T) {
+	enc := encoded(t, sample())
+	m := makeKey(t, "-t", "ed25519")
+	armored := string(m.sign(t, NamespaceApproval, enc))
+	want, err := ParseArmored([]byte(armored))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode([]byte(armored))
+	rewrapped := string(pem.EncodeToMemory(block)) // breaks lines at 64, ssh-keygen at 70
+	if rewrapped == armored {
+		t.Error("the other wrapping is the same")
+	}
+	for name, good := range map[string]string{
+		"other line length": rewrapped, "CR LF": strings.ReplaceAll(armored, "\n", "\r\n"), "no last line end": strings.TrimSuffix(armored, "\n"),
+	} {
+		if sig, err := ParseArmored([]byte(good)); err != nil || !bytes.Equal(sig.blob, want.blob) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	headers := string(pem.EncodeToMemory(&pem.Block{Type: block.Type, Headers: map[string]string{"Who": "me"}, Bytes: block.Bytes}))
+	other := string(pem.EncodeToMemory(&pem.Block{Type: "SIGNATURE", Bytes: block.Bytes}))
+	for name, bad := range map[string]string{
+		"nothing": "", "text before": "I approve\n" + armored, "text after": armored + "really\n", "line after": armored + "\n", "space before": " " + armored,
+		"two blocks": armored + armored, "headers": headers, "another type": other, "binary": string(want.blob), "half": armored[:len(armored)/2],
+		"a block inside": strings.Replace(armored, "\n", "\n"+armorBegin, 1), "too long": armorBegin + strings.Repeat("A", MaxArmored) + armorEnd,
+		"text in the middle": strings.Replace(armored, "\n", "\nhello there!\n", 1), "only the frame": armorBegin[:len(armorBegin)-1] + armorEnd,
+	} {
+		if sig, err := ParseArmored([]byte(bad)); err == nil || sig != nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func TestKeyRefuses(t *testing.T) {
+	_, signer := newSigner(t)
+	good := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
+	word := strings.Fields(good)[1]
+	certificate := &ssh.Certificate{Key: signer.PublicKey(), CertType: ssh.UserCert, ValidBefore: ssh.CertTimeInfinity}
+	if err := certificate.SignCert(rand.Reader, signer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseKey(good + " a comment of words"); err != nil {
+		t.Error(err)
+	}
+	for name, line := range map[string]string{
+		"nothing": "", "one word": "ssh-ed25519", "another type outside": "ssh-rsa " + word, "options": `command="x" ` + good, "two lines": good + "\n" + good,
+		"not base64": "ssh-ed25519 A!", "base64 and more": "ssh-ed25519 " + word + "=", "certificate": strings.TrimSpace(string(ssh.MarshalAuthorizedKey(certificate))),
+		"truncated": "ssh-ed25519 " + word[:40], "another application": sk(t, "web:").line,
+	} {
+		if k, err := ParseKey(line); err == nil || !k.IsZero() {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	var none Key
+	if none.Type() != "" || none.Fingerprint() != "" || none.Hardware() || none.Equal(none) || len(none.Marshal()) != 0 {
+		t.Error("the zero key is a key")
+	}
+}
+
+// securityKey is a software FIDO authenticator, speaking PROTOCOL.u2f.
+type securityKey struct {
+	application string
+	private     *ecdsa.PrivateKey
+	line        string
+}
+
+func sk(t testing.TB, application string) securityKey {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := private.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := ssh.ParsePublicKey(ssh.Marshal(struct{ Type, Curve, Point, Application string }{ssh.KeyAlgoSKECDSA256, "nistp256", string(point), application}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return securityKey{application, private, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub)))}
+}
+
+// sign signs message with the flags set.
+func (s securityKey) sign(t testing.TB, act Act, message []byte, flags byte) []byte {
+	t.Helper()
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(s.line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := sha256.Sum256(message)
+	toSign := append([]byte("SSHSIG"), ssh.Marshal(struct{ Namespace, Reserved, Hash, Digest string }{act.Namespace(), "", "sha256", string(inner[:])})...)
+	app, data := sha256.Sum256([]byte(s.application)), sha256.Sum256(toSign)
+	counter := binary.BigEndian.AppendUint32([]byte{flags}, 42)
+	digest := sha256.Sum256(append(append(app[:], counter...), data[:]...))
+	r, q, err := ecdsa.Sign(rand.Reader, s.private, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sshsig.Signature{Version: 1, PublicKey: key, Namespace: act.Namespace(), HashAlgorithm: sshsig.HashSHA256, Signature: &ssh.Signature{
+		Format: ssh.KeyAlgoSKECDSA256, Blob: ssh.Marshal(struct{ R, S *big.Int }{r, q}), Rest: counter}}.Marshal()
+}
+
+func TestSecurityKey(t *testing.T) {
+	enc := encoded(t, sample())
+	s := sk(t, "ssh:")
+	key, err := ParseKey(s.line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !key.Hardware() {
+		t.Error("a security key is no hardware")
+	}
+	for _, c := range []struct {
+		flags         byte
+		good, pinUsed bool
+	}{{flagPresent, true, false}, {flagPresent | flagVerified, true, true}, {0, false, false}, {flagVerified, false, false}} {
+		blob := s.sign(t, Approval, enc, c.flags)
+		// ssh-keygen leaves the flags to its caller: it must take them all.
+		armored := pem.EncodeToMemory(&pem.Block{Type: sshsig.PEMType, Bytes: blob})
+		if !agrees(t, "alice "+s.line, "alice", NamespaceApproval, armored, enc) {
+			t.Errorf("flags %#x: ssh-keygen does not take it", c.flags)
+		}
+		sig, err := ParseSignature(blob)
+		if err == nil {
+			err = sig.verify(Approval, enc, key)
+		}
+		if (err == nil) != c.good {
+			t.Errorf("flags %#x: %v", c.flags, err)
+			continue
+		}
+		if c.good && sig.UserVerified() != c.pinUsed {
+			t.Errorf("flags %#x: user verified is %v", c.flags, sig.UserVerified())
+		}
+	}
+	// The flags are signed: a touch cannot be made into a PIN.
+	blob := s.sign(t, Approval, enc, flagPresent)
+	blob[len(blob)-5] |= flagVerified
+	sig, err := ParseSignature(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sig.verify(Approval, enc, key) == nil {
+		t.Error("flags can be changed after signing")
+	}
+	other := sk(t, "ssh:")
+	other.private = s.private // the same key, held for another application
+	other.application = "ssh:other"
+	if sig, err := ParseSignature(other.sign(t, Approval, enc, flagPresent)); err == nil && sig.verify(Approval, enc, key) == nil {
+		t.Error("the application is not part of the key")
+	}
+}

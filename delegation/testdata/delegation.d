@@ -1,0 +1,1 @@
+J904fsCI-Q_gN-bd89fIFtMtWtFyTVfeULcdezQ2DSo
