@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -331,20 +332,20 @@ func TestChecksWhatTheTPMSigned(t *testing.T) {
 		return tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{
 			PCRSelect: selection(pcrs), PCRDigest: tpm2.TPM2BDigest{Buffer: digest}})
 	}
-	for name, attest := range map[string][]byte{
-		"empty":              nil,
-		"truncated":          quote.Attest[:len(quote.Attest)-1],
-		"trailing byte":      append(bytes.Clone(quote.Attest), 0),
-		"magic":              edit(func(a *tpm2.TPMSAttest) { a.Magic = 1 }),
-		"another type":       creation.Attest,
-		"another extraData":  edit(func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 32) }),
-		"no extraData":       edit(func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = nil }),
-		"another signer":     theirs.Attest,
-		"fewer PCRs":         edit(func(a *tpm2.TPMSAttest) { a.Attested = info(quoted[:15], make([]byte, 32)) }),
-		"digest of 20 bytes": edit(func(a *tpm2.TPMSAttest) { a.Attested = info(quoted, make([]byte, 20)) }),
+	for says, attest := range map[string][]byte{
+		"unmarshalling": nil,
+		"ran out":       quote.Attest[:len(quote.Attest)-1],
+		"not canonical": append(bytes.Clone(quote.Attest), 0),
+		"0xff544347":    edit(func(a *tpm2.TPMSAttest) { a.Magic = 1 }),
+		"want a quote":  creation.Attest,
+		"extraData 00":  edit(func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 32) }),
+		"extraData ,":   edit(func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = nil }),
+		"signer":        theirs.Attest,
+		"other PCRs":    edit(func(a *tpm2.TPMSAttest) { a.Attested = info(quoted[:15], make([]byte, 32)) }),
+		"20 bytes":      edit(func(a *tpm2.TPMSAttest) { a.Attested = info(quoted, make([]byte, 20)) }),
 	} {
-		if _, err := ak.checkAttest(attest, q); err == nil {
-			t.Errorf("%s: taken", name)
+		if _, err := ak.checkAttest(attest, q); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("error is %v, want it to say %q", err, says)
 		}
 	}
 
@@ -369,8 +370,8 @@ func TestChecksWhatTheTPMSigned(t *testing.T) {
 	if _, err := ak.checkSignature(quote.Attest, signature); err == nil {
 		t.Error("signature that claims SHA-1: taken")
 	}
-	if _, err := ak.checkSignature(quote.Attest, &tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgNull}); err == nil {
-		t.Error("no signature: taken")
+	if _, err := ak.checkSignature(quote.Attest, &tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgNull}); err == nil || !strings.Contains(err.Error(), "want ECDSA") {
+		t.Errorf("no signature: %v", err)
 	}
 	if ak.verify.Equal(other.verify) || !ak.verify.Equal(ak.verify) {
 		t.Error("keys of two rotations are the same")
