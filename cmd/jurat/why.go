@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jurat-dev/jurat/cmd/jurat/internal/term"
+)
+
+// whyJSON is jurat.why/v1: what the broker said, with a schema.
+type whyJSON struct {
+	Schema     string        `json:"schema"`
+	Type       string        `json:"type,omitempty"`
+	Title      string        `json:"title"`
+	Status     int           `json:"status"`
+	Txn        string        `json:"txn"`
+	Decision   string        `json:"decision"`
+	Time       string        `json:"time,omitempty"`
+	Agent      string        `json:"agent,omitempty"`
+	Host       string        `json:"host,omitempty"`
+	Stations   []stationJSON `json:"stations"` // what failed
+	Passed     []string      `json:"passed"`   // attestors
+	Checks     []stationJSON `json:"checks"`   // what passed
+	Delegation string        `json:"delegation,omitempty"`
+	Policy     string        `json:"policy,omitempty"`
+	PrevTxn    string        `json:"prev_txn,omitempty"`
+	LogIndex   *uint64       `json:"log_index"`
+	Failed     []check       `json:"failed,omitempty"` // the short form, for those who are no operator
+}
+
+type stationJSON struct {
+	N        int      `json:"n"`
+	Attestor string   `json:"attestor"`
+	Check    string   `json:"check"`
+	Expected []string `json:"expected"`
+	Observed []string `json:"observed"`
+	Hint     string   `json:"hint,omitempty"`
+}
+
+func (a *app) whyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "why TXN",
+		Short: "explain one decision of the broker",
+		Long: `Explains one decision: what each attestor said, what was expected and what was
+seen, side by side, where the log has it, and what would make it pass. TXN is
+in every refusal, in 'jurat audit list' and in a service's log.
+
+Operators get all of it, over the operator socket. With --broker the public API
+is asked, which names the checks that failed and no more.`,
+		Example: "  jurat why 01JDA7…",
+		Args:    arguments("TXN"),
+		RunE:    func(c *cobra.Command, args []string) error { return a.why(c.Context(), args[0]) },
+	}
+}
+
+func (a *app) why(ctx context.Context, txn string) error {
+	client, err := a.anyBroker()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.bounded(ctx)
+	defer cancel()
+	out := &whyJSON{Stations: []stationJSON{}, Passed: []string{}, Checks: []stationJSON{}}
+	if err := client.Get(ctx, "asking why", "/v1/explain/"+url.PathEscape(txn), out); err != nil {
+		return err
+	}
+	out.Schema = "jurat.why/v1"
+	for _, f := range out.Failed {
+		out.Stations = append(out.Stations, stationJSON{Attestor: f.Attestor, Check: f.Check, Expected: []string{}, Observed: []string{}})
+	}
+	return a.emit(out, func(p *term.Printer) { showWhy(p, out) })
+}
+
+// attestors are asked in this order.
+var attestors = []string{"hardware", "boot", "code", "provenance", "context"}
+
+func showWhy(p *term.Printer, w *whyJSON) {
+	p.Styled(term.Bold, "%s: %s", strings.ToUpper(orWord(w.Decision, "denied")), w.Title)
+	index := ""
+	if w.LogIndex != nil {
+		index = fmt.Sprint(*w.LogIndex)
+	}
+	p.Fields("  ",
+		term.Field{Label: "txn", Value: w.Txn},
+		term.Field{Label: "time", Value: w.Time},
+		term.Field{Label: "log index", Value: index},
+		term.Field{Label: "workload", Value: w.Agent},
+		term.Field{Label: "host", Value: w.Host},
+		term.Field{Label: "delegation", Value: w.Delegation},
+		term.Field{Label: "registration", Value: w.Policy},
+		term.Field{Label: "evidence", Value: w.PrevTxn},
+	)
+	p.Blank()
+	first := true
+	for _, name := range w.asked() {
+		no, yes := of(w.Stations, name), of(w.Checks, name)
+		switch {
+		case len(no) > 0:
+			mark := ""
+			if first {
+				mark, first = "   <- the first no", false
+			}
+			p.Styled(term.Red, "  no   %s%s", name, mark)
+			for _, s := range no {
+				showStation(p, s)
+			}
+		case len(yes) > 0 || slices.Contains(w.Passed, name):
+			p.Styled(term.Green, "  yes  %s%s", name, made(yes))
+		default:
+			p.Styled(term.Dim, "  -    %s (not asked)", name)
+		}
+	}
+}
+
+// asked lists the five attestors, and whatever else the broker names.
+func (w *whyJSON) asked() []string {
+	names := slices.Clone(attestors)
+	for _, s := range slices.Concat(w.Stations, w.Checks) {
+		if !slices.Contains(names, s.Attestor) {
+			names = append(names, s.Attestor)
+		}
+	}
+	return names
+}
+
+func of(list []stationJSON, attestor string) []stationJSON {
+	return slices.DeleteFunc(slices.Clone(list), func(s stationJSON) bool { return s.Attestor != attestor })
+}
+
+func made(checks []stationJSON) string {
+	switch len(checks) {
+	case 0:
+		return ""
+	case 1:
+		return " (1 check)"
+	}
+	return fmt.Sprintf(" (%d checks)", len(checks))
+}
+
+// showStation puts expected and observed side by side, below each other where
+// digests are long, so that they can be compared by eye.
+func showStation(p *term.Printer, s stationJSON) {
+	p.Line("         %s", s.Check)
+	side := func(label string, values []string) {
+		for i, v := range values {
+			if i > 0 {
+				label = ""
+			}
+			p.Line("           %-9s %s", label, v)
+		}
+		if len(values) == 0 && len(s.Expected)+len(s.Observed) > 0 {
+			p.Line("           %-9s nothing", label)
+		}
+	}
+	side("expected", s.Expected)
+	side("observed", s.Observed)
+	if s.Hint != "" {
+		p.Styled(term.Yellow, "           remedy    %s", s.Hint)
+	}
+}
