@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package measure
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// ancestors returns the parents of the process up to process 1. The agent's
+// table knows what most of them run; the others are measured now.
+func (m *Meter) ancestors(ctx context.Context, t *target) evidence.Value[[]evidence.Ancestor] {
+	var out []evidence.Ancestor
+	child, owned := t, false
+	defer func() {
+		if owned {
+			closeParent(child)
+		}
+	}()
+	for child.pid != 1 {
+		if len(out) == maxAncestors {
+			return evidence.Unknown[[]evidence.Ancestor](reasonTooMany)
+		}
+		parent, err := m.parent(child)
+		if err != nil {
+			return unread[[]evidence.Ancestor](err)
+		}
+		if parent == nil {
+			break // started by the kernel
+		}
+		if owned {
+			closeParent(child)
+		}
+		child, owned = parent, true
+		a, err := m.ancestor(ctx, parent)
+		if err != nil {
+			return unread[[]evidence.Ancestor](err)
+		}
+		out = append(out, a)
+	}
+	return evidence.Known(out)
+}
+
+// parent attaches to the parent of a process. The child names it again after
+// it was opened, and it still lives then: so the pid did not change hands.
+func (m *Meter) parent(child *target) (*target, error) {
+	for range maxTries {
+		pid, err := child.parentPID()
+		if err != nil || pid == 0 {
+			return nil, err
+		}
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		t, err := m.attach(pidfd)
+		if err != nil {
+			unix.Close(pidfd)
+			continue
+		}
+		if again, err := child.parentPID(); err == nil && again == pid && t.alive() {
+			return t, nil
+		}
+		closeParent(t)
+	}
+	return nil, errRaced
+}
+
+func (t *target) parentPID() (int, error) {
+	st, err := t.proc.Stat()
+	return st.PPID, err
+}
+
+// closeParent also closes the pidfd, which parent has opened.
+func closeParent(t *target) {
+	t.close()
+	unix.Close(t.pidfd)
+}
+
+// ancestor says what a live process runs.
+func (m *Meter) ancestor(ctx context.Context, t *target) (evidence.Ancestor, error) {
+	start, err := t.start()
+	if err != nil {
+		return evidence.Ancestor{}, err
+	}
+	state, err := m.kernel.State(t.pidfd)
+	if err != nil {
+		return evidence.Ancestor{}, errors.Join(err, errRaced)
+	}
+	i := evidence.Instance{PID: t.pid, Start: start, PidfdInode: t.inode, Generation: state.Generation}
+	if m.table != nil {
+		if a, ok := m.table.Find(i); ok {
+			return a, nil
+		}
+	}
+	a := evidence.Ancestor{Instance: i, Digest: evidence.Unknown[evidence.Digest](reasonUnreadable)}
+	fd, err := t.link("exe")
+	if err != nil {
+		return a, nil
+	}
+	defer unix.Close(fd)
+	a.Path = hint(pathOf(fd), evidence.MaxText)
+	seen, err := fstat(fd)
+	if err != nil {
+		return a, nil
+	}
+	a.Digest = m.digest(ctx, source{path: fd, seen: seen, limit: MaxFile})
+	if magic, err := fileSystem(fd); err != nil || magic == magicOverlay {
+		a.Digest = evidence.Unknown[evidence.Digest](reasonUnbound)
+	}
+	if again, err := m.kernel.State(t.pidfd); err != nil || again.Generation != state.Generation {
+		a.Digest = evidence.Unknown[evidence.Digest](reasonRaced)
+	}
+	return a, nil
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package measure
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// Look looks once at a process that was measured: half of the issuance
+// sandwich (spec/evidence.md section 7.1). Lost is left to the caller, who
+// counts the kernel's records.
+func (m *Meter) Look(pidfd int, p *Pins) evidence.State {
+	s := evidence.State{At: m.boot()}
+	t, err := m.attach(pidfd)
+	if err != nil {
+		return blind(s, reasonExited)
+	}
+	defer t.close()
+	if same, err := t.is(p.instance); err != nil || !same {
+		return blind(s, reasonExited)
+	}
+	before, err := m.kernel.State(pidfd)
+	s.Generation, s.Taints = before.Generation, before.Taints[:min(len(before.Taints), maxTaints)]
+	if err != nil {
+		s.Taints = append(slices.Clip(s.Taints), "state-unreadable")
+	}
+	s.Tracer = t.tracer()
+	m.lookAtFiles(t, p, &s)
+	if after, err := m.kernel.State(pidfd); err == nil && after.Generation != before.Generation {
+		s.Generation = after.Generation
+	}
+	s.Alive = t.alive()
+	return s
+}
+
+// blind is the look at a process that is gone, or is another one.
+func blind(s evidence.State, reason string) evidence.State {
+	s.Unmeasured = evidence.Unknown[uint64](reason)
+	s.Private = evidence.Unknown[uint64](reason)
+	s.Tracer = evidence.Unknown[uint32](reason)
+	s.Missing = evidence.Unknown[[]string](reason)
+	return s
+}
+
+// lookAtFiles compares the executable mappings, the executable and the script
+// with what was measured.
+func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
+	exec, _, err := t.executables(0)
+	if err == nil && len(exec) > evidence.MaxMaps {
+		err = errTooMany
+	}
+	if err == nil && len(exec) == 0 {
+		err = errRaced // its memory is gone; the leader thread may have ended alone
+	}
+	if err != nil {
+		s.Unmeasured, s.Private, s.Missing = unread[uint64](err), unread[uint64](err), unread[[]string](err)
+		return
+	}
+	s.Private = t.privatePages(exec)
+	l := look{pins: p}
+	for k := range exec {
+		l.mapping(t, &exec[k])
+	}
+	l.executable(t)
+	if p.script != nil {
+		st, err := fstat(p.script.fd)
+		l.compare(p.script.id, st.id, err, p.script.path)
+	}
+	if again, _, err := t.executables(0); err != nil || !slices.Equal(exec, again) {
+		s.Unmeasured, s.Missing = evidence.Unknown[uint64](reasonRaced), evidence.Unknown[[]string](reasonRaced)
+		return
+	}
+	s.Unmeasured, s.Missing = evidence.Known(l.unmeasured), evidence.Known(l.missing)
+}
+
+// look is the comparison under way.
+type look struct {
+	pins       *Pins
+	unmeasured uint64
+	missing    []string
+}
+
+// mapping finds out whether a mapping's file was measured.
+func (l *look) mapping(t *target, mp *mapping) {
+	if mp.special() {
+		return
+	}
+	if !mp.file() {
+		l.unmeasured++
+		return
+	}
+	fd, err := t.link(mp.link())
+	if err != nil {
+		l.unmeasured++
+		return
+	}
+	defer unix.Close(fd)
+	st, err := fstat(fd)
+	if err != nil {
+		l.unmeasured++
+		return
+	}
+	if _, ok := l.pins.files[st.id]; ok {
+		return
+	}
+	if old, ok := l.pins.inodes[[2]uint64{st.id.Device, st.id.Inode}]; ok {
+		l.changed(l.pins.files[old])
+		return
+	}
+	l.unmeasured++
+}
+
+// executable checks that /proc/PID/exe is still what was measured.
+func (l *look) executable(t *target) {
+	if l.pins.exe == (evidence.FileID{}) {
+		return // it was not measured; the entry says so
+	}
+	path := l.pins.files[l.pins.exe]
+	fd, err := t.link("exe")
+	if err != nil {
+		l.changed(path)
+		return
+	}
+	defer unix.Close(fd)
+	st, err := fstat(fd)
+	l.compare(l.pins.exe, st.id, err, path)
+}
+
+func (l *look) compare(want, got evidence.FileID, err error, path string) {
+	if err != nil || got != want {
+		l.changed(path)
+	}
+}
+
+// changed names a file that is not what was measured any more.
+func (l *look) changed(path string) {
+	name := hint(path, maxHint)
+	if len(l.missing) < maxMissing && !slices.Contains(l.missing, name) {
+		l.missing = append(l.missing, name)
+	}
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package measure
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// Config is what a Meter needs to know.
+type Config struct {
+	Kernel Kernel           // the sensor's state; required
+	Table  Table            // processes seen before; nil: every ancestor is measured anew
+	Files  int              // digests kept, each with a descriptor; 0: DefaultFiles
+	Now    func() time.Time // wall clock, which file times follow; nil: time.Now
+	Boot   func() uint64    // nanoseconds since boot, suspend included; nil: the kernel's
+	// Environment names the variables whose values are recorded.
+	Environment []string
+}
+
+// Meter measures processes. It may be used by several goroutines; one at a
+// time computes digests.
+type Meter struct {
+	kernel    Kernel
+	table     Table
+	now       func() time.Time
+	boot      func() uint64
+	names     []string
+	cache     *cache
+	gate      chan struct{}
+	procDir   int
+	pagemap   int       // of this process
+	pageFlags int       // of the host, -1: not to be had
+	fdFS      procfs.FS // /proc/self/fd, where procfs finds a directory by descriptor
+	cgroups   *cgroups
+	own       evidence.Namespaces
+}
+
+// Open opens /proc and the cgroup tree of this host.
+func Open(c Config) (*Meter, error) {
+	if c.Kernel == nil {
+		return nil, fmt.Errorf("measure: no source of kernel state")
+	}
+	if len(c.Environment) > evidence.MaxPairs {
+		return nil, fmt.Errorf("measure: %d environment variables to record, at most %d", len(c.Environment), evidence.MaxPairs)
+	}
+	m := &Meter{
+		kernel: c.Kernel, table: c.Table, now: c.Now, boot: c.Boot, names: slices.Clone(c.Environment),
+		gate: make(chan struct{}, 1), procDir: -1, pagemap: -1, pageFlags: -1,
+	}
+	if m.now == nil {
+		m.now = time.Now
+	}
+	if m.boot == nil {
+		m.boot = sinceBoot
+	}
+	if c.Files == 0 {
+		c.Files = DefaultFiles
+	}
+	m.cache = newCache(c.Files)
+	if err := m.open(); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Meter) open() (err error) {
+	if m.procDir, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("opening /proc: %w", err)
+	}
+	if m.pagemap, err = unix.Open("/proc/self/pagemap", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("opening /proc/self/pagemap: %w", err)
+	}
+	if m.pageFlags, err = unix.Open("/proc/kpageflags", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		m.pageFlags = -1 // no file on an overlay can be bound to its mapping
+	}
+	if m.fdFS, err = procfs.NewFS("/proc/self/fd"); err != nil {
+		return fmt.Errorf("opening /proc/self/fd: %w", err)
+	}
+	self, err := procfs.Self()
+	if err != nil {
+		return fmt.Errorf("reading /proc/self: %w", err)
+	}
+	ns, err := self.Namespaces()
+	if err != nil {
+		return fmt.Errorf("reading /proc/self/ns: %w", err)
+	}
+	m.own = namespaceNumbers(ns)
+	m.cgroups, err = openCgroups()
+	return err
+}
+
+// Close closes every file the Meter holds.
+func (m *Meter) Close() {
+	m.cache.flush()
+	for _, fd := range []int{m.procDir, m.pagemap, m.pageFlags} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	if m.cgroups != nil {
+		m.cgroups.close()
+	}
+}
+
+// Flush forgets every digest. The agent calls it when the clock was set: a
+// ctime from before proves nothing then.
+func (m *Meter) Flush() { m.cache.flush() }
+
+// Sweep closes files that were deleted, or not run for as long as idle. The
+// agent calls it now and then, so that the cache keeps no file system busy.
+func (m *Meter) Sweep(idle time.Duration) { m.cache.sweep(m.now().Add(-idle)) }
+
+// CacheUse is how the digest cache does.
+type CacheUse struct {
+	Files        int
+	Hits, Misses uint64
+}
+
+// CacheUse returns how the digest cache does.
+func (m *Meter) CacheUse() CacheUse {
+	m.cache.mu.Lock()
+	defer m.cache.mu.Unlock()
+	return CacheUse{Files: len(m.cache.entries), Hits: m.cache.hits, Misses: m.cache.misses}
+}
+
+func sinceBoot() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
+}

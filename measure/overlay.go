@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package measure
+
+import (
+	"encoding/binary"
+	"os"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+// pages is what a comparison of a mapping with a file found.
+type pages int
+
+const (
+	pagesUnknown  pages = iota // no page could be compared
+	pagesSame                  // the mapping shows the file's pages
+	pagesDiffer                // it shows another file's
+	pagesInMemory              // the file's, but it lives in memory only (tmpfs below the overlay)
+)
+
+// Bits of an entry of /proc/PID/pagemap, and of /proc/kpageflags.
+const (
+	pagePresent    = 1 << 63
+	pageSwapped    = 1 << 62
+	pageOfFile     = 1 << 61
+	pageFrame      = 1<<55 - 1
+	flagSwapBacked = 1 << 14
+)
+
+// samePages reports whether a mapping of the process shows the file behind fd.
+//
+// An overlay file opened now may be the copy made for a writer, while the
+// process still runs the one below; device and inode do not tell. Memory does:
+// two mappings of one file share the page. The kernel tells page frames only
+// to CAP_SYS_ADMIN; without it nothing can be compared.
+func (m *Meter) samePages(t *target, mp *mapping, fd int) pages {
+	content, err := reopen(fd)
+	if err != nil {
+		return pagesUnknown
+	}
+	defer unix.Close(content)
+	theirs, err := unix.Openat(t.dir, "pagemap", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return pagesUnknown
+	}
+	defer unix.Close(theirs)
+	size := uint64(os.Getpagesize())
+	entries := make([]byte, 8*512)
+	result, compared := pagesUnknown, 0
+	for at := mp.start; at < mp.end && compared < 8; at += 512 * size {
+		n, err := unix.Pread(theirs, entries[:8*min(512, (mp.end-at)/size)], int64(at/size*8))
+		if err != nil {
+			return pagesUnknown
+		}
+		for k := 0; k+8 <= n && compared < 8; k += 8 {
+			entry := binary.NativeEndian.Uint64(entries[k:])
+			if entry&pagePresent == 0 || entry&pageOfFile == 0 || entry&pageFrame == 0 {
+				continue
+			}
+			address := at + uint64(k/8)*size
+			compared++
+			switch m.samePage(theirs, address, content, mp.offset+address-mp.start) {
+			case pagesSame:
+				return pagesSame
+			case pagesInMemory:
+				return pagesInMemory
+			case pagesDiffer:
+				result = pagesDiffer
+			}
+		}
+	}
+	return result
+}
+
+// samePage maps one page of the file and compares its frame with that of the
+// process, twice, so that neither moved in between.
+func (m *Meter) samePage(theirs int, address uint64, content int, offset uint64) pages {
+	page, err := unix.Mmap(content, int64(offset), os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return pagesUnknown
+	}
+	defer unix.Munmap(page)
+	ours := addressOf(page)
+	frame := pageEntry(theirs, address)
+	own := pageEntry(m.pagemap, ours)
+	if own&pagePresent == 0 || own&pageFrame == 0 || frame != pageEntry(theirs, address) || own != pageEntry(m.pagemap, ours) {
+		return pagesUnknown
+	}
+	if frame&pageFrame != own&pageFrame {
+		return pagesDiffer
+	}
+	flags := pageEntry(m.pageFlags, (frame&pageFrame)*uint64(os.Getpagesize()))
+	switch {
+	case flags == 0:
+		return pagesUnknown
+	case flags&flagSwapBacked != 0:
+		return pagesInMemory
+	}
+	return pagesSame
+}
+
+// pageEntry reads the eight bytes that a page's file keeps for an address.
+func pageEntry(fd int, address uint64) uint64 {
+	var b [8]byte
+	if n, err := unix.Pread(fd, b[:], int64(address/uint64(os.Getpagesize())*8)); err != nil || n != len(b) {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(b[:])
+}
+
+// overlays tells which overlay mounts of a process the host's administrator
+// made. In a user namespace of their own anybody can mount one, over
+// directories that they write to directly, behind the overlay's back.
+type overlays struct {
+	m      *Meter
+	t      *target
+	loaded bool
+	mounts map[int]*procfs.MountInfo // of the process, by mount id; nil: not the administrator's
+}
+
+// foreign returns the taint of a file on an overlay that is not the
+// administrator's, or that does not write its pages back, else "".
+func (o *overlays) foreign(fd int) string {
+	if !o.loaded {
+		o.loaded = true
+		o.load()
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
+		return taintForeign
+	}
+	mount := o.mounts[int(st.Mnt_id)]
+	if mount == nil || mount.FSType != "overlay" {
+		return taintForeign
+	}
+	if _, volatile := mount.SuperOptions["volatile"]; volatile {
+		return taintCtime
+	}
+	return ""
+}
+
+// load reads the mounts of the process, if its mount namespace belongs to the
+// user namespace of this one.
+func (o *overlays) load() {
+	ns, err := unix.Openat(o.t.dir, "ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(ns)
+	owner, err := unix.IoctlRetInt(ns, unix.NS_GET_USERNS)
+	if err != nil {
+		return
+	}
+	defer unix.Close(owner)
+	if st, err := fstat(owner); err != nil || st.id.Inode != uint64(o.m.own.User) {
+		return
+	}
+	mounts, err := o.m.fdFS.GetProcMounts(o.t.dir)
+	if err != nil {
+		return
+	}
+	o.mounts = make(map[int]*procfs.MountInfo, len(mounts))
+	for _, mount := range mounts {
+		o.mounts[mount.MountID] = mount
+	}
+}

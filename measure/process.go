@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package measure
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// Pins is what a measurement found, kept to see whether it changes. Mapped
+// files are held by the process's own mappings; the script by a descriptor.
+type Pins struct {
+	instance evidence.Instance
+	exe      evidence.FileID
+	files    map[evidence.FileID]string    // measured, with the path for people
+	inodes   map[[2]uint64]evidence.FileID // of the same, by device and inode
+	script   *pin
+}
+
+// Close closes the files that Pins holds.
+func (p *Pins) Close() {
+	if p.script != nil {
+		p.script.close()
+		p.script = nil
+	}
+}
+
+// Process measures the process behind pidfd in full. It is an error when that
+// is not the instance, or no longer runs the program, that f is about; what
+// cannot be measured otherwise is unknown with a reason in the result. The
+// caller closes the Pins, which [Meter.Look] needs.
+func (m *Meter) Process(ctx context.Context, pidfd int, f *Facts) (*evidence.Process, *Pins, error) {
+	t, err := m.attach(pidfd)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer t.close()
+	if err := m.check(t, f.Instance); err != nil {
+		return nil, nil, err
+	}
+	p := &evidence.Process{
+		Origin: f.Origin, ExecAt: f.Exec.At, Measured: m.boot(),
+		Code:    evidence.Unknown[evidence.Manifest](reasonNotYet),
+		Models:  evidence.Unknown[[]evidence.File](reasonNotYet),
+		Inputs:  evidence.Unknown[[]evidence.File](reasonNotYet),
+		Devices: evidence.Unknown[[]string](reasonNotYet),
+	}
+	if f.Origin == evidence.OriginSeen || f.Exec.Seen {
+		p.ExecAt = 0
+	}
+	pins := &Pins{instance: f.Instance, files: make(map[evidence.FileID]string), inodes: make(map[[2]uint64]evidence.FileID)}
+	m.code(ctx, t, f, p, pins)
+	m.context(ctx, t, f, p)
+	err = m.check(t, f.Instance)
+	if err == nil {
+		err = fit(p)
+	}
+	if err != nil {
+		pins.Close()
+		return nil, nil, err
+	}
+	return p, pins, nil
+}
+
+// code fills in what runs.
+func (m *Meter) code(ctx context.Context, t *target, f *Facts, p *evidence.Process, pins *Pins) {
+	exe := ""
+	i, err := m.measureImage(ctx, t, &f.Exec)
+	if err != nil {
+		p.Exe, p.Loader, p.Maps = unread[evidence.File](err), unread[*evidence.File](err), unread[[]evidence.File](err)
+	} else {
+		p.Exe, p.Loader, p.Maps = i.exe(), i.loaderFile(), i.maps()
+		pins.exe, exe = i.files[0].ID, i.files[0].Path
+		for _, file := range i.files {
+			pins.add(file.ID, file.Path)
+		}
+	}
+	a := t.arguments(&f.Exec)
+	p.Arguments = a.digest
+	if exe == "" {
+		p.Script = unread[*evidence.Script](err)
+		return
+	}
+	p.Script, pins.script = m.measureScript(ctx, t, f, exe, a)
+}
+
+func (p *Pins) add(id evidence.FileID, path string) {
+	p.files[id] = path
+	p.inodes[[2]uint64{id.Device, id.Inode}] = id
+}
+
+// context fills in where and as whom it runs.
+func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Process) {
+	p.Credentials, p.Groups = t.credentials()
+	p.Namespaces = t.namespaces()
+	p.Cgroup = t.cgroup()
+	if path, ok := p.Cgroup.Get(); ok {
+		p.Unit = evidence.Known(unitOf(path))
+	} else {
+		p.Unit = evidence.Unknown[string]("no-cgroup")
+	}
+	p.Container = m.container(p.Cgroup, p.Namespaces)
+	p.Ancestors = m.ancestors(ctx, t)
+	p.Label = t.label()
+	p.Session, p.TTY = t.session()
+	p.Directory = t.directory()
+	p.Environment, p.Interference = m.environment(t, &f.Exec)
+}
+
+// fit makes a measurement small enough for a log entry. What a process makes
+// too large is unknown.
+func fit(p *evidence.Process) error {
+	shrink := []func(){
+		func() { p.Environment = evidence.Unknown[map[string]string](reasonTooLarge) },
+		func() { p.Maps = evidence.Unknown[[]evidence.File](reasonTooLarge) },
+		func() { p.Ancestors = evidence.Unknown[[]evidence.Ancestor](reasonTooLarge) },
+	}
+	for {
+		b, err := evidence.Marshal(p)
+		if err != nil {
+			return fmt.Errorf("encoding a measurement: %w", err)
+		}
+		if len(b) <= maxEntryBody {
+			return nil
+		}
+		if len(shrink) == 0 {
+			return fmt.Errorf("measurement of %d bytes: %w", len(b), errTooLarge)
+		}
+		shrink[0]()
+		shrink = shrink[1:]
+	}
+}
