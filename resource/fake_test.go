@@ -61,7 +61,8 @@ func newBroker(t *testing.T) *fakeBroker {
 	serve("/oauth/introspect", func() any { return b.active })
 	b.Server = httptest.NewServer(mux)
 	t.Cleanup(b.Close)
-	b.meta = map[string]any{"issuer": b.URL, "jwks_uri": b.URL + "/oauth/jwks", "introspection_endpoint": b.URL + "/oauth/introspect"}
+	b.meta = map[string]any{"issuer": b.URL, "jwks_uri": b.URL + "/oauth/jwks", "introspection_endpoint": b.URL + "/oauth/introspect",
+		"jurat_minimum_key_epoch": 3}
 	return b
 }
 
@@ -109,7 +110,7 @@ func newCall(t *testing.T, b *fakeBroker, signer, key crypto.Signer) *call {
 	c := &call{broker: b, signer: signer, key: key, now: start, method: "GET", path: "/api/invoices/7?all=1", bindAth: true}
 	c.head = map[string]any{"typ": "at+jwt", "alg": "ES256", "kid": "k1"}
 	c.claims = map[string]any{
-		"iss": b.URL, "aud": audienceURL, "sub": "p_7Qm", "client_id": "spiffe://example/agents/invoice", "jti": "t1", "txn": "01JD",
+		"iss": b.URL, "aud": audienceURL, "sub": "p_7Qm", "client_id": "spiffe://example/agents/invoice", "jti": "t1", "txn": "01JD", "ke": 3,
 		"iat": start.Unix() - 10, "exp": start.Unix() + 290,
 		"act": map[string]any{"iss": b.URL, "sub": "spiffe://example/agents/invoice", "instance": "b1c2:4711:99812:3", "host": "spiffe://example/host/h17"},
 		"cnf": map[string]any{"jkt": base64.RawURLEncoding.EncodeToString(sum)},

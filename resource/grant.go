@@ -90,7 +90,8 @@ type claims struct {
 		Status map[string]int `json:"status"`
 		Age    *int64         `json:"age"`
 	} `json:"evidence"`
-	Log LogEntry `json:"log"`
+	Log      LogEntry `json:"log"`
+	KeyEpoch int64    `json:"ke"`
 }
 
 type detail struct {

@@ -22,9 +22,7 @@ type introspector struct {
 // active, a *Refusal when it says that it is not, and an *Unavailable when it
 // says nothing.
 func (i *introspector) active(ctx context.Context, token, jti string, now time.Time) error {
-	i.keys.mu.RLock()
-	endpoint := i.keys.ask
-	i.keys.mu.RUnlock()
+	endpoint := i.keys.endpoint()
 	if endpoint == "" {
 		return &Unavailable{Place: "introspection", Cause: errors.New("the broker's metadata names no endpoint")}
 	}

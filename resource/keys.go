@@ -28,9 +28,31 @@ type keyring struct {
 	fetching sync.Mutex   // held during a fetch
 	mu       sync.RWMutex // guards what follows
 	keys     map[string]jose.JSONWebKey
-	ask      string // introspection endpoint
+	meta     metadata
 	fetched  time.Time
 	next     time.Time // no fetch before
+}
+
+// metadata is what is read of the broker's description of itself (RFC 8414).
+type metadata struct {
+	Issuer   string `json:"issuer"`
+	Keys     string `json:"jwks_uri"`
+	Ask      string `json:"introspection_endpoint"`
+	MinEpoch int64  `json:"jurat_minimum_key_epoch"`
+}
+
+// minimum returns the least key epoch that is still good.
+func (k *keyring) minimum() int64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.meta.MinEpoch
+}
+
+// endpoint returns where to introspect, or "".
+func (k *keyring) endpoint() string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.meta.Ask
 }
 
 // brokerClient follows no redirect: what the broker says is said at its own
@@ -90,7 +112,7 @@ func (k *keyring) refresh(ctx context.Context, now time.Time, kid string) error 
 	// A caller that hangs up must not keep the others from the keys.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dialTimeout)
 	defer cancel()
-	keys, ask, err := k.fetch(ctx)
+	keys, meta, err := k.fetch(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err != nil {
@@ -100,44 +122,40 @@ func (k *keyring) refresh(ctx context.Context, now time.Time, kid string) error 
 		}
 		return err
 	}
-	k.keys, k.ask, k.fetched, k.next = keys, ask, now, now.Add(refreshGap)
+	k.keys, k.meta, k.fetched, k.next = keys, meta, now, now.Add(refreshGap)
 	return nil
 }
 
 // fetch reads the broker's metadata (RFC 8414) and its keys.
-func (k *keyring) fetch(ctx context.Context) (map[string]jose.JSONWebKey, string, error) {
-	var meta struct {
-		Issuer string `json:"issuer"`
-		Keys   string `json:"jwks_uri"`
-		Ask    string `json:"introspection_endpoint"`
-	}
+func (k *keyring) fetch(ctx context.Context) (map[string]jose.JSONWebKey, metadata, error) {
+	var meta metadata
 	well := *k.base
 	well.Path = "/.well-known/oauth-authorization-server" + strings.TrimSuffix(k.base.Path, "/")
 	if err := k.get(ctx, well.String(), &meta); err != nil {
-		return nil, "", err
+		return nil, meta, err
 	}
 	if meta.Issuer != k.issuer {
-		return nil, "", fmt.Errorf("metadata is of issuer %q, want %q", clip(meta.Issuer), k.issuer)
+		return nil, meta, fmt.Errorf("metadata is of issuer %q, want %q", clip(meta.Issuer), k.issuer)
 	}
 	if err := k.own("jwks_uri", meta.Keys); err != nil {
-		return nil, "", err
+		return nil, meta, err
 	}
 	if meta.Ask != "" {
 		if err := k.own("introspection_endpoint", meta.Ask); err != nil {
-			return nil, "", err
+			return nil, meta, err
 		}
 	}
-	var raw struct {
+	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if err := k.get(ctx, meta.Keys, &raw); err != nil {
-		return nil, "", err
+	if err := k.get(ctx, meta.Keys, &set); err != nil {
+		return nil, meta, err
 	}
-	if len(raw.Keys) == 0 || len(raw.Keys) > maxKeys {
-		return nil, "", fmt.Errorf("%d keys, want 1 to %d", len(raw.Keys), maxKeys)
+	if len(set.Keys) == 0 || len(set.Keys) > maxKeys {
+		return nil, meta, fmt.Errorf("%d keys, want 1 to %d", len(set.Keys), maxKeys)
 	}
-	keys, err := usable(raw.Keys)
-	return keys, meta.Ask, err
+	keys, err := usable(set.Keys)
+	return keys, meta, err
 }
 
 // usable returns the keys a token may be signed with. Keys of other kinds are

@@ -26,8 +26,9 @@ const (
 	RuleIssuer         Rule = "issuer"
 	RuleAudience       Rule = "audience"
 	RuleExpiry         Rule = "expiry"
-	RuleNotYet         Rule = "not-yet" // iat or nbf in the future
-	RuleBinding        Rule = "binding" // cnf.jkt present
+	RuleNotYet         Rule = "not-yet"   // iat or nbf in the future
+	RuleKeyEpoch       Rule = "key-epoch" // ke not below the broker's minimum
+	RuleBinding        Rule = "binding"   // cnf.jkt present
 	RuleProofForm      Rule = "proof-form"
 	RuleProofType      Rule = "proof-type"
 	RuleProofAlgorithm Rule = "proof-algorithm"

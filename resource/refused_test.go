@@ -141,6 +141,8 @@ var refusals = []struct {
 	{"no expiry", RuleExpiry, 401, func(t *testing.T, c *call) { delete(c.claims, "exp") }},
 	{"issued in the future", RuleNotYet, 401, func(t *testing.T, c *call) { c.claims["iat"] = start.Unix() + 6 }},
 	{"not yet", RuleNotYet, 401, func(t *testing.T, c *call) { c.claims["nbf"] = start.Unix() + 6 }},
+	{"key epoch below the minimum", RuleKeyEpoch, 401, func(t *testing.T, c *call) { c.claims["ke"] = 2 }},
+	{"no key epoch", RuleKeyEpoch, 401, func(t *testing.T, c *call) { delete(c.claims, "ke") }},
 	{"bearer token as DPoP", RuleBinding, 401, func(t *testing.T, c *call) { delete(c.claims, "cnf") }},
 	{"proof of two parts", RuleProofForm, 401, header1(func(h http.Header) { h.Set("DPoP", "e30.e30") })},
 	{"proof critical", RuleProofForm, 401, func(t *testing.T, c *call) { c.proofHead["crit"] = []string{"exp"} }},
@@ -263,7 +265,7 @@ func TestRefused(t *testing.T) {
 	}
 	for _, r := range []Rule{
 		RuleSize, RuleAuthorization, RuleProofHeader, RuleTokenForm, RuleTokenType, RuleTokenKey, RuleTokenAlgorithm, RuleTokenSignature,
-		RuleIssuer, RuleAudience, RuleExpiry, RuleNotYet, RuleBinding, RuleProofForm, RuleProofType, RuleProofAlgorithm, RuleProofKey,
+		RuleIssuer, RuleAudience, RuleExpiry, RuleNotYet, RuleKeyEpoch, RuleBinding, RuleProofForm, RuleProofType, RuleProofAlgorithm, RuleProofKey,
 		RuleProofSignature, RuleThumbprint, RuleMethod, RuleURL, RuleProofTime, RuleTokenHash, RuleReplay, RuleActor, RuleStatus, RuleAge,
 		RuleTask, RuleRevoked, RuleAction,
 	} {

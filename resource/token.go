@@ -56,7 +56,7 @@ func (k *Checker) token(ctx context.Context, text string, now time.Time) (*claim
 	return c, withTxn(k.times(c, now), c.Txn)
 }
 
-// times checks issuer, audience, life and binding of a signed token.
+// times checks issuer, audience, life, key epoch and binding of a signed token.
 func (k *Checker) times(c *claims, now time.Time) error {
 	switch {
 	case c.Issuer != k.issuer:
@@ -69,6 +69,8 @@ func (k *Checker) times(c *claims, now time.Time) error {
 		return badToken(RuleNotYet, "issued %v in the future", time.Unix(c.Issued, 0).Sub(now).Round(time.Second))
 	case time.Unix(c.NotBefore, 0).After(now.Add(maxSkew)):
 		return badToken(RuleNotYet, "valid in %v", time.Unix(c.NotBefore, 0).Sub(now).Round(time.Second))
+	case c.KeyEpoch < k.keys.minimum():
+		return badToken(RuleKeyEpoch, "%d, the broker takes %d and up", c.KeyEpoch, k.keys.minimum())
 	case c.Confirm.JKT == "":
 		return badToken(RuleBinding, "no cnf.jkt: bearer tokens are not accepted")
 	}
