@@ -174,10 +174,17 @@ func TestSignForOpenSSH(t *testing.T) {
 
 func newSigner(t testing.TB) (Key, ssh.Signer) {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
+	seed := make([]byte, ed25519.SeedSize)
+	if _, err := rand.Read(seed); err != nil {
 		t.Fatal(err)
 	}
+	return signerOf(t, seed)
+}
+
+// signerOf returns always the same key: fuzzing compares runs.
+func signerOf(t testing.TB, seed []byte) (Key, ssh.Signer) {
+	t.Helper()
+	private := ed25519.NewKeyFromSeed(seed)
 	signer, err := ssh.NewSignerFromKey(private)
 	if err != nil {
 		t.Fatal(err)
