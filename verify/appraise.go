@@ -65,7 +65,7 @@ func (a *Appraisal) boot(pcrs PCRs, ref *Reference) {
 	for _, pcr := range slices.Sorted(maps.Keys(ref.Boot.PCRs)) {
 		check := fmt.Sprintf("pcr-%d", pcr)
 		accepted := ref.Boot.PCRs[pcr]
-		expected := texts(accepted, evidence.Hash.String)
+		expected := expectation(Set[evidence.Hash]{Of: accepted}, evidence.Hash.String)
 		value, covered := pcrs.At(pcr)
 		if !covered {
 			a.add(AttestorBoot, check, expected, []string{"not quoted"}, ClaimNone, "the broker's policy has to demand this PCR")

@@ -148,9 +148,9 @@ func (a *Appraisal) ownDigests(p *evidence.Process) (own []string) {
 func (a *Appraisal) script(p *evidence.Process, exe match, ref *Reference) (m match, present bool) {
 	m = match{part: "script"}
 	interpreter := slices.ContainsFunc(exe.values, func(v Value) bool { return v.Interpreter })
-	expected := texts(ref.Code.Scripts, showValue)
-	if !interpreter {
-		expected = append(expected, "none")
+	expected := append(texts(ref.Code.Scripts, showValue), "none")
+	if interpreter {
+		expected = expectation(Set[Value]{Of: ref.Code.Scripts}, showValue)
 	}
 	script, ok := known(a, AttestorCode, "script", expected, p.Script)
 	if !ok {

@@ -25,6 +25,8 @@ func (a *Appraisal) context(p *evidence.Process, ref *Reference) {
 	oneOf(a, AttestorContext, "cgroup", c.Cgroups, p.Cgroup, quoted, a.settings(ref, "context.cgroups"))
 	if creds, ok := known(a, AttestorContext, "uid", expectation(c.UIDs, number), p.Credentials); ok {
 		a.ids("uid", c.UIDs, ref, creds.UID, creds.EUID, creds.SUID, creds.FSUID)
+	}
+	if creds, ok := known(a, AttestorContext, "gid", expectation(c.GIDs, number), p.Credentials); ok {
 		a.ids("gid", c.GIDs, ref, creds.GID, creds.EGID, creds.SGID, creds.FSGID)
 	}
 	a.userNamespace(p, ref)
