@@ -27,13 +27,17 @@ type Checkpoint struct {
 }
 
 // Origin returns the name of the log of the broker with the given issuer URL:
-// "jurat.dev/log/" and its host, with the port if there is one.
+// "jurat.dev/log/", its host, with the port if there is one, and its path.
 func Origin(issuer string) (string, error) {
 	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" || checkOrigin(u.Host) != nil {
+	if err != nil || u.Host == "" {
 		return "", fmt.Errorf("issuer %q names no host", issuer)
 	}
-	return "jurat.dev/log/" + u.Host + strings.TrimSuffix(u.Path, "/"), nil
+	origin := "jurat.dev/log/" + u.Host + strings.TrimSuffix(u.Path, "/")
+	if err := checkOrigin(origin); err != nil {
+		return "", err
+	}
+	return origin, nil
 }
 
 // checkOrigin accepts what a note takes as a key name.

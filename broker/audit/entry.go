@@ -21,7 +21,7 @@ const (
 	MaxName    = 256     // bytes of a SPIFFE ID, an audience, a target
 	MaxActions = 32
 	MaxAction  = 64 // bytes
-	MaxFailed  = 8  // failed checks listed; the others are counted
+	MaxFailed  = 6  // failed checks listed; the others are counted
 	MaxWord    = 32 // bytes of a decision, an attestor, a check, a transaction id
 	MaxID      = 40 // bytes of a delegation id
 	MaxPerson  = 32 // bytes of a pseudonym
