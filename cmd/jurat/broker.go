@@ -24,10 +24,11 @@ func (a *app) public(c *cobra.Command) (*brokerapi.Client, error) {
 	return client, nil
 }
 
-// anyBroker returns the operator socket if it was named, else the public API
-// if that was, else the usual socket.
+// anyBroker returns the operator socket if it was named, the public API if that
+// was, and otherwise whichever there is.
 func (a *app) anyBroker() (*brokerapi.Client, error) {
-	if a.set["admin"] || a.broker == "" {
+	named := a.set["broker"] && !(a.fromEnv && exists(a.admin))
+	if a.set["admin"] || !named {
 		return a.operator(), nil
 	}
 	return brokerapi.Public(a.broker)

@@ -56,12 +56,12 @@ type delegationJSON struct {
 
 // approvalJSON is one signed answer.
 type approvalJSON struct {
-	Act       delegation.Act    `json:"act"`
-	Person    delegation.Person `json:"person"`
-	Key       string            `json:"key"`
-	At        time.Time         `json:"at"`
-	Signature []byte            `json:"signature"`
-	Statement []byte            `json:"statement"`
+	Act       delegation.Act `json:"act"`
+	Person    string         `json:"person"` // as the delegation's broker knows them
+	Key       string         `json:"key"`    // fingerprint
+	At        time.Time      `json:"at"`
+	Signature []byte         `json:"signature"`
+	Statement []byte         `json:"statement"` // empty for an approval
 }
 
 // settle recomputes what the broker said about the object, and refuses what
@@ -100,13 +100,13 @@ func showDelegation(p *term.Printer, d *delegationJSON) {
 	paragraphs(p, "", words)
 	p.Line("  %-12s %s, %d uses left", "state", d.State, d.UsesLeft)
 	for _, ap := range d.Approvals {
-		p.Line("  %-12s %s by %s, key %s", "signed", ap.Act, ap.Person.Subject, ap.Key)
+		p.Line("  %-12s %s by %s, key %s", "signed", ap.Act, ap.Person, ap.Key)
 		p.Line("  %-12s %s", "", ap.At.UTC().Format(time.RFC3339))
 	}
 }
 
-// delegations returns the client that may read delegations: the public API
-// for those who know an id, the operator socket otherwise.
+// readDelegation reads one delegation, and believes of it what its own bytes
+// say.
 func (a *app) readDelegation(ctx context.Context, id string) (*delegationJSON, error) {
 	client, err := a.anyBroker()
 	if err != nil {
@@ -295,7 +295,8 @@ func (d *delegationJSON) bundle() ([]byte, error) {
 	b := &delegation.Bundle{Type: delegation.BundleType, Version: delegation.Version, Object: d.Object, Log: []delegation.Logged{}}
 	for _, ap := range d.Approvals {
 		b.Answers = append(b.Answers, delegation.Answer{
-			Act: ap.Act, Method: delegation.MethodSSH, Person: ap.Person, At: uint64(ap.At.Unix()),
+			Act: ap.Act, Method: delegation.MethodSSH, At: uint64(ap.At.Unix()),
+			Person:    delegation.Person{Issuer: d.Delegation.Approver.Issuer, Subject: ap.Person},
 			Statement: evidence.Bytes(ap.Statement), Signature: evidence.Bytes(ap.Signature),
 		})
 	}

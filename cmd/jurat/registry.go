@@ -27,10 +27,16 @@ type seen struct {
 	ID       string   `json:"id"`
 	Name     string   `json:"name"`
 	Machines []string `json:"machines"`
-	Keys     []any    `json:"keys"`
+	Keys     []keyed  `json:"keys"`
 	Audience string   `json:"audience"`
 	Digest   string   `json:"digest"`
 	Updated  string   `json:"updated"`
+}
+
+// keyed is one key of a person.
+type keyed struct {
+	Fingerprint string `json:"fingerprint"`
+	Removed     string `json:"removed"`
 }
 
 // UnmarshalJSON keeps the whole registration beside what lists show.
@@ -59,7 +65,13 @@ var (
 		return []string{r.Name, dash(r.Updated), dash(r.Digest)}
 	}}
 	approvers = kind{"approvers", []string{"NAME", "KEYS"}, func(r *registered) []string {
-		return []string{r.Name, fmt.Sprint(len(r.Keys))}
+		var prints []string
+		for _, k := range r.Keys {
+			if k.Removed == "" {
+				prints = append(prints, k.Fingerprint)
+			}
+		}
+		return []string{r.Name, orWord(strings.Join(prints, " "), "none")}
 	}}
 	resources = kind{"resources", []string{"NAME", "AUDIENCE"}, func(r *registered) []string {
 		return []string{r.Name, r.Audience}

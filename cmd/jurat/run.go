@@ -39,7 +39,8 @@ type app struct {
 	json, noColor         bool
 	socket, admin, broker string
 	timeout               time.Duration
-	set                   map[string]bool // global flags given on the command line
+	set                   map[string]bool // which of the three somebody named
+	fromEnv               bool            // the broker was named by the environment
 }
 
 // run is the whole command as a function of its arguments and streams.
@@ -120,7 +121,8 @@ func (a *app) prepare(c *cobra.Command, _ []string) error {
 	}
 	if a.broker == "" {
 		a.broker = a.env("JURAT_BROKER")
-		a.set["broker"] = a.broker != ""
+		a.fromEnv = a.broker != ""
+		a.set["broker"] = a.fromEnv
 	}
 	if a.timeout <= 0 {
 		return usage(c, "--timeout %v, want more than 0", a.timeout)

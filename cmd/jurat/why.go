@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -26,15 +27,31 @@ type whyJSON struct {
 	Time       string        `json:"time,omitempty"`
 	Agent      string        `json:"agent,omitempty"`
 	Host       string        `json:"host,omitempty"`
-	Stations   []stationJSON `json:"stations"` // what failed
-	Passed     []string      `json:"passed"`   // attestors
-	Checks     []stationJSON `json:"checks"`   // what passed
+	Process    string        `json:"process,omitempty"`
+	Audience   string        `json:"audience,omitempty"`
+	Code       string        `json:"code,omitempty"`   // rejection code of package verify
+	Reason     string        `json:"reason,omitempty"` // an operator's words
+	Stations   []stationJSON `json:"stations"`         // what failed
+	Passed     []string      `json:"passed"`           // attestors
+	Checks     []stationJSON `json:"checks"`           // what passed
 	Delegation string        `json:"delegation,omitempty"`
 	Policy     string        `json:"policy,omitempty"`
 	PrevTxn    string        `json:"prev_txn,omitempty"`
 	LogIndex   *uint64       `json:"log_index"`
+	Requests   []requestLine `json:"requests,omitempty"`
+	Counters   counters      `json:"counters,omitempty"`
 	Failed     []check       `json:"failed,omitempty"` // the short form, for those who are no operator
 }
+
+// requestLine is one request of a bundle, explained under its own txn.
+type requestLine struct {
+	Index   uint64 `json:"index"`
+	Txn     string `json:"txn"`
+	Verdict string `json:"verdict"`
+}
+
+// counters say how many messages of strangers were refused, and why.
+type counters map[string]uint64
 
 type stationJSON struct {
 	N        int      `json:"n"`
@@ -94,11 +111,27 @@ func showWhy(p *term.Printer, w *whyJSON) {
 		term.Field{Label: "log index", Value: index},
 		term.Field{Label: "workload", Value: w.Agent},
 		term.Field{Label: "host", Value: w.Host},
+		term.Field{Label: "process", Value: w.Process},
+		term.Field{Label: "audience", Value: w.Audience},
+		term.Field{Label: "code", Value: w.Code},
+		term.Field{Label: "reason", Value: w.Reason},
 		term.Field{Label: "delegation", Value: w.Delegation},
 		term.Field{Label: "registration", Value: w.Policy},
 		term.Field{Label: "evidence", Value: w.PrevTxn},
 	)
-	p.Blank()
+	for _, r := range w.Requests {
+		p.Fields("  ", term.Field{Label: fmt.Sprintf("request %d", r.Index), Value: r.Verdict + ", jurat why " + r.Txn})
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.Counters)) {
+		p.Fields("  ", term.Field{Label: name, Value: fmt.Sprint(w.Counters[name])})
+	}
+	if len(w.Stations)+len(w.Checks)+len(w.Passed) > 0 {
+		p.Blank()
+		showAttestors(p, w)
+	}
+}
+
+func showAttestors(p *term.Printer, w *whyJSON) {
 	first := true
 	for _, name := range w.asked() {
 		no, yes := of(w.Stations, name), of(w.Checks, name)
