@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package broker
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/jurat-dev/jurat/broker/audit"
+	"github.com/jurat-dev/jurat/broker/oauth"
+	"github.com/jurat-dev/jurat/broker/registration"
+	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+func invalid(format string, args ...any) *oauth.Error {
+	return oauth.Refuse(oauth.InvalidRequest, oauth.RetryNever, format, args...)
+}
+
+func conflict(format string, args ...any) *oauth.Error {
+	return &oauth.Error{Status: http.StatusConflict, Code: oauth.Conflict, Retry: oauth.RetryNever, Description: fmt.Sprintf(format, args...)}
+}
+
+type hostView struct {
+	Name     string         `json:"name"`
+	ID       string         `json:"id"`
+	UEID     evidence.Bytes `json:"ueid"`
+	Level    string         `json:"level"`
+	Machine  string         `json:"machine"`
+	State    string         `json:"state"` // "invited" or "enrolled"
+	Enrolled string         `json:"enrolled,omitempty"`
+	Seen     string         `json:"seen,omitempty"`
+	Epoch    uint64         `json:"epoch"`
+	LogSize  uint64         `json:"log_size"`
+}
+
+func (b *Broker) getHosts(w http.ResponseWriter, r *http.Request) *oauth.Error {
+	out := []hostView{}
+	now := b.Now()
+	err := b.store.View(r.Context(), func(s *store.Reader) error {
+		hosts, err := s.Hosts()
+		if err != nil {
+			return err
+		}
+		for _, h := range hosts {
+			out = append(out, hostView{Name: h.Name, ID: h.ID, UEID: h.UEID, Level: h.Level, Machine: h.Machine, State: "enrolled",
+				Enrolled: rfc3339(h.Enrolled), Seen: rfc3339(h.Seen), Epoch: h.Last.Epoch, LogSize: h.Last.Size})
+		}
+		invited, err := s.Invitations()
+		for _, i := range invited {
+			if now.Before(i.Expires) {
+				out = append(out, hostView{Name: i.Name, ID: i.ID, Machine: i.Machine, State: "invited"})
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return b.unwritable("listing hosts", err)
+	}
+	oauth.WriteJSON(w, http.StatusOK, map[string]any{"hosts": out})
+	return nil
+}
+
+// postHost invites a host: whoever shows the token may enrol under the name,
+// once, with an EK that is certified or pinned.
+func (b *Broker) postHost(w http.ResponseWriter, r *http.Request) *oauth.Error {
+	var in struct {
+		Name    string `json:"name"`
+		Pin     string `json:"ek_pin"`
+		Machine string `json:"machine"`
+	}
+	if fault := readJSON(w, r, &in); fault != nil {
+		return fault
+	}
+	if err := registration.CheckName(in.Name); err != nil {
+		return invalid("%v", err)
+	}
+	if in.Machine != "" {
+		if err := registration.CheckName(in.Machine); err != nil {
+			return invalid("machine: %v", err)
+		}
+	}
+	pin, err := hex.DecodeString(in.Pin)
+	if err != nil || len(pin) != 0 && len(pin) != 32 {
+		return invalid("ek_pin: want the SHA-256 of the EK's SubjectPublicKeyInfo, 64 hexadecimal digits")
+	}
+	if len(pin) == 0 && b.Authorities.Roots() == 0 {
+		return invalid("ek_pin: must be given, since this broker has no EK authorities")
+	}
+	token, digest, err := b.secret()
+	if err != nil {
+		return b.unwritable("reading randomness", err)
+	}
+	now := b.Now()
+	d := b.newDecision(audit.TypeHost, "invited")
+	d.entry.Host, d.entry.Target, d.entry.Material = b.HostID(in.Name), in.Machine, pin
+	err = b.store.Update(r.Context(), func(tx *store.Tx) error {
+		err := tx.Invite(store.Invitation{Token: digest, Name: in.Name, ID: b.HostID(in.Name), Machine: in.Machine, EKPin: pin,
+			Created: now, Expires: now.Add(invitationLife)})
+		if err != nil {
+			return err
+		}
+		return b.append(tx, d)
+	})
+	if errors.Is(err, store.ErrExists) {
+		return conflict("host %q is enrolled or invited already; remove it first", in.Name)
+	}
+	if err != nil {
+		return b.unwritable("inviting a host", err)
+	}
+	oauth.WriteJSON(w, http.StatusCreated, map[string]any{"name": in.Name, "host": b.HostID(in.Name), "enrol_token": token,
+		"expires_in": int64(invitationLife / time.Second)})
+	return nil
+}
+
+func (b *Broker) deleteHost(w http.ResponseWriter, r *http.Request) *oauth.Error {
+	name := r.PathValue("name")
+	d := b.newDecision(audit.TypeHost, "removed")
+	d.entry.Host = b.HostID(name)
+	err := b.store.Update(r.Context(), func(tx *store.Tx) error {
+		if err := tx.RemoveHost(name, b.Now()); err != nil {
+			return err
+		}
+		return b.append(tx, d)
+	})
+	if err != nil {
+		return b.found("removing a host", err)
+	}
+	oauth.WriteJSON(w, http.StatusOK, map[string]string{"name": name, "result": "removed"})
+	return nil
+}
+
+// bootPCRs are what learn-boot takes where nothing else is asked for: what the
+// firmware, the boot loader and Secure Boot measure.
+var bootPCRs = []int{0, 1, 2, 3, 4, 5, 6, 7}
+
+// postLearnBoot accepts how a host booted for its machine class: the PCR
+// values of its last true quote. That it booted well is the operator's word.
+func (b *Broker) postLearnBoot(w http.ResponseWriter, r *http.Request) *oauth.Error {
+	var in struct {
+		PCRs []int `json:"pcrs"`
+	}
+	if r.ContentLength != 0 {
+		if fault := readJSON(w, r, &in); fault != nil {
+			return fault
+		}
+	}
+	if in.PCRs == nil {
+		in.PCRs = bootPCRs
+	}
+	var class string
+	var added int
+	learnt := make(map[int]evidence.Hash)
+	d := b.newDecision(audit.TypeRefs, "boot")
+	err := b.store.Update(r.Context(), func(tx *store.Tx) error {
+		host, err := tx.HostByName(r.PathValue("name"))
+		if err != nil {
+			return err
+		}
+		if class = host.Machine; class == "" {
+			return conflict("host %q has no machine class", host.Name)
+		}
+		known, err := remembered(&host)
+		if err != nil {
+			return err
+		}
+		if known == nil {
+			return conflict("host %q has not sent evidence yet", host.Name)
+		}
+		machine, digest, err := readMachine(tx, class)
+		if err != nil {
+			return err
+		}
+		for _, pcr := range in.PCRs {
+			value, quoted := known.PCRs[pcr]
+			if !quoted || pcr == 16 || pcr == 23 {
+				return invalid("PCR %d is not quoted or never counts", pcr)
+			}
+			learnt[pcr] = value
+			if !slices.Contains(machine.Boot.PCRs[pcr], value) {
+				machine.Boot.PCRs[pcr] = append(machine.Boot.PCRs[pcr], value)
+				added++
+			}
+		}
+		if added == 0 {
+			return nil
+		}
+		d.entry.Host, d.entry.Target = host.ID, class
+		return b.putDocument(tx, store.KindMachine, machine, digest, d)
+	})
+	var fault *oauth.Error
+	if errors.As(err, &fault) {
+		return fault
+	}
+	if err != nil {
+		return b.found("learning boot values", err)
+	}
+	oauth.WriteJSON(w, http.StatusOK, map[string]any{"machine": class, "added": added, "pcrs": learnt})
+	return nil
+}
+
+// readMachine returns the registration of a class, an empty one if there is
+// none, and the digest it is changed by.
+func readMachine(tx *store.Tx, class string) (*registration.Machine, evidence.Hash, error) {
+	machine := &registration.Machine{Kind: registration.KindMachine, Name: class}
+	document, err := tx.Document(store.KindMachine, class)
+	if err == nil {
+		machine, err = registration.ParseMachine(document.Body)
+	} else if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	if err == nil && machine.Boot.PCRs == nil {
+		machine.Boot.PCRs = make(map[int][]evidence.Hash)
+	}
+	return machine, document.Digest, err
+}
+
+// putDocument writes a registration and the entry about it. The entry holds
+// the digest of the new text.
+func (b *Broker) putDocument(tx *store.Tx, kind string, o registration.Object, previous evidence.Hash, d *decision) error {
+	body, err := registration.Marshal(o)
+	if err != nil {
+		return err
+	}
+	_, name := o.Ref()
+	if err := tx.PutDocument(store.Document{Kind: kind, Name: name, Body: body, Updated: b.Now()}, previous); err != nil {
+		return err
+	}
+	digest := digestBytes(store.DocumentDigest(body))
+	if d.entry.Refs = digest; d.entry.Type == audit.TypePolicy {
+		d.entry.Policy, d.entry.Refs = digest, nil
+	}
+	return b.append(tx, d)
+}

@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/jurat-dev/jurat/broker/audit"
+	"github.com/jurat-dev/jurat/broker/enrol"
+	"github.com/jurat-dev/jurat/broker/internal/testbundle"
+	"github.com/jurat-dev/jurat/broker/keys"
+	"github.com/jurat-dev/jurat/broker/oauth"
+	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/broker/store/sqlite"
+	"github.com/jurat-dev/jurat/delegation"
+	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/verify"
+)
+
+const (
+	workloadID = "spiffe://example.test/agents/invoice"
+	audience   = "https://payments.example"
+	approver   = "alice@example.test"
+)
+
+type object = map[string]any
+
+// clock is the broker's, and goes only when a test says so.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+// buffer is a log that many may write.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// world is a broker with real HTTP and a real store, and everybody around it.
+type world struct {
+	t        testing.TB
+	b        *Broker
+	store    *store.Store
+	clock    *clock
+	logs     *buffer
+	secrets  []string // everything that must never be logged
+	url      string
+	operator string
+	data     string
+	log      *audit.Signer
+	maker    *testbundle.Maker
+	host     *testbundle.Host
+	subject  evidence.Subject
+	alice    ssh.Signer
+	key      *ecdsa.PrivateKey
+	have     uint64
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, clock: &clock{t: time.Unix(1795435200, 123e6)}, logs: &buffer{}, data: filepath.Join(t.TempDir(), "data")}
+	w.maker = testbundle.NewMaker(t, w.clock.now())
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.b.Public().ServeHTTP(rw, r) }))
+	w.url = "http://" + server.Listener.Addr().String()
+	w.open()
+	server.Config.Handler = w.b.Public()
+	server.Start()
+	t.Cleanup(server.Close)
+	admin := httptest.NewServer(w.b.Operator())
+	t.Cleanup(admin.Close)
+	w.operator = admin.URL
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	w.must(err)
+	w.alice, err = ssh.NewSignerFromKey(private)
+	w.must(err)
+	w.key = newKey(t)
+	return w
+}
+
+// open starts the broker on its data directory.
+func (w *world) open() {
+	w.t.Helper()
+	k, err := keys.Open(w.data, rand.Reader)
+	w.must(err)
+	origin, err := audit.Origin(w.url)
+	w.must(err)
+	w.log, err = audit.NewSigner(origin, k.Log)
+	w.must(err)
+	w.store, err = sqlite.Open(context.Background(), filepath.Join(w.data, "broker.db"), w.log, w.clock.now())
+	w.must(err)
+	w.t.Cleanup(func() { w.store.Close() })
+	roots := filepath.Join(w.t.TempDir(), "roots.pem")
+	w.must(os.WriteFile(roots, append(pemOf(w.maker.Root.Raw), pemOf(w.maker.Intermediate.Raw)...), 0o600))
+	authorities, err := enrol.Open(roots)
+	w.must(err)
+	w.b, err = New(Config{Issuer: w.url, TrustDomain: "example.test", Authorities: authorities, Policy: verify.DefaultPolicy(),
+		Log: slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: w.clock.now, Rand: rand.Reader}, w.store, k, w.log)
+	w.must(err)
+}
+
+func pemOf(der []byte) []byte {
+	return []byte("-----BEGIN CERTIFICATE-----\n" + base64.StdEncoding.EncodeToString(der) + "\n-----END CERTIFICATE-----\n")
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func thumbprint(t testing.TB, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	sum, err := (&jose.JSONWebKey{Key: &key.PublicKey}).Thumbprint(crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	raw    []byte
+	body   object
+}
+
+func (w *world) do(r *http.Request) answer {
+	w.t.Helper()
+	resp, err := http.DefaultClient.Do(r)
+	w.must(err)
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	w.must(err)
+	a := answer{status: resp.StatusCode, header: resp.Header, raw: raw}
+	if strings.Contains(resp.Header.Get("Content-Type"), "json") {
+		w.must(json.Unmarshal(raw, &a.body))
+	}
+	return a
+}
+
+func (w *world) send(method, target, contentType, body string, header ...string) answer {
+	w.t.Helper()
+	r, err := http.NewRequest(method, target, strings.NewReader(body))
+	w.must(err)
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	return w.do(r)
+}
+
+func (w *world) post(target string, v any) answer {
+	w.t.Helper()
+	body, err := json.Marshal(v)
+	w.must(err)
+	return w.send(http.MethodPost, target, "application/json", string(body))
+}
+
+func (w *world) get(target string) answer {
+	w.t.Helper()
+	return w.send(http.MethodGet, target, "", "")
+}
+
+// ok wants success.
+func (w *world) ok(a answer) answer {
+	w.t.Helper()
+	if a.status != http.StatusOK && a.status != http.StatusCreated {
+		w.t.Fatalf("status %d: %s", a.status, a.raw)
+	}
+	return a
+}
+
+// refused wants a refusal with this status, code and reason.
+func (w *world) refused(a answer, status int, code, reason string) answer {
+	w.t.Helper()
+	got, _ := a.body["reason"].(string)
+	if a.status != status || a.body["error"] != code || got != reason {
+		w.t.Fatalf("got %d %s, want %d %s (%s)", a.status, a.raw, status, code, reason)
+	}
+	if _, ok := a.body["access_token"]; ok {
+		w.t.Fatal("a refusal with a token in it")
+	}
+	return a
+}
+
+func (a answer) failed() []string {
+	out := []string{}
+	list, _ := a.body["failed"].([]any)
+	for _, f := range list {
+		m := f.(object)
+		out = append(out, fmt.Sprint(m["attestor"], "/", m["check"]))
+	}
+	return out
+}
+
+func (a answer) str(name string) string { s, _ := a.body[name].(string); return s }
+
+const registrations = `kind: Workload
+id: %s
+machines: [demo]
+bearer: %v
+minimum: {ek: ek-cert, anchor: none, tier: tracepoint, provenance: pinned}
+code:
+  executables: [{digest: "%s", label: invoice-agent 1.4.2}]
+  loaders: any
+  libraries: any
+context:
+  units: [invoice.service]
+  uids: [990]
+  gids: [990]
+  cgroups: any
+  containers: [none]
+  ancestors: any
+---
+kind: Machine
+name: demo
+boot: {pcrs: {7: ["%s"]}}
+---
+kind: Approver
+name: %s
+keys: ["%s"]
+---
+kind: Resource
+name: payments
+audience: %s
+`
+
+func (w *world) yaml(id string, bearer bool, exe string) string {
+	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(w.alice.PublicKey())))
+	return fmt.Sprintf(registrations, id, bearer, testbundle.Digest(exe), hex.EncodeToString(testbundle.NewChip(w.t).PCRs[7]), approver, key, audience)
+}
+
+// register tells the broker about workload, machine class, approver, resource.
+func (w *world) register() {
+	w.t.Helper()
+	w.ok(w.send(http.MethodPost, w.operator+"/v1/apply", "application/yaml", w.yaml(workloadID, false, "/usr/bin/invoice-agent")))
+}
+
+// enrol makes a host with a fresh TPM known.
+func (w *world) enrol(name string) *testbundle.Host {
+	w.t.Helper()
+	invited := w.ok(w.post(w.operator+"/v1/hosts", object{"name": name, "machine": "demo"}))
+	w.secrets = append(w.secrets, invited.str("enrol_token"))
+	chip := testbundle.NewChip(w.t)
+	asked := w.ok(w.post(w.url+"/v1/enrol", object{"host": name, "token": invited.str("enrol_token"),
+		"ek_certificates": [][]byte{w.maker.Certificate(w.t, chip, nil)}, "ek_public": chip.EKPublic(), "ak_public": chip.AKPublic()}))
+	secret, err := chip.Activate(unbase64(w.t, asked.str("credential_blob")), unbase64(w.t, asked.str("secret")))
+	w.must(err)
+	w.secrets = append(w.secrets, base64.StdEncoding.EncodeToString(secret), asked.str("enrolment"))
+	got := w.ok(w.post(w.url+"/v1/enrol/activate", object{"enrolment": asked.str("enrolment"), "secret": secret}))
+	if got.str("host") != w.b.HostID(name) || got.str("level") != "ek-cert" || got.str("ueid") != hex.EncodeToString(chip.UEID()) {
+		w.t.Fatalf("enrolled as %s", got.raw)
+	}
+	return testbundle.NewHost(w.t, chip)
+}
+
+func unbase64(t testing.TB, text string) []byte {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// ready is a world with an enrolled host that runs the registered workload.
+func ready(t testing.TB) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.register()
+	w.host = w.enrol("h1")
+	w.subject = w.host.Measure(t, 4711, nil)
+	return w
+}
+
+// request asks for a delegation.
+func (w *world) request(change object) object {
+	w.t.Helper()
+	in := object{"workload": workloadID, "approver": approver, "purpose": "Close October invoices", "actions": []string{"invoice.read", "invoice.list"},
+		"audience": audience, "uses": 20, "expires_in": 3600}
+	for k, v := range change {
+		in[k] = v
+	}
+	return w.ok(w.post(w.operator+"/v1/delegations", in)).body
+}
+
+// say signs an answer about a delegation.
+func (w *world) say(d object, act delegation.Act, signer ssh.Signer) answer {
+	w.t.Helper()
+	message := unbase64(w.t, d["object"].(string))
+	body := object{}
+	if act != delegation.Approval {
+		var err error
+		message, err = delegation.NewStatement(act, delegation.Digest(message), uint64(w.clock.now().Unix()))
+		w.must(err)
+		body["statement"] = message
+	}
+	sig, err := delegation.Sign(rand.Reader, signer, act, message)
+	w.must(err)
+	body["signature"] = string(sig.Armored())
+	verb := map[delegation.Act]string{delegation.Approval: "approve", delegation.Refusal: "refuse", delegation.Revocation: "revoke"}[act]
+	return w.post(fmt.Sprintf("%s/v1/delegations/%s/%s", w.url, d["id"], verb), body)
+}
+
+// approved returns a delegation that alice approved.
+func (w *world) approved(change object) object {
+	w.t.Helper()
+	d := w.request(change)
+	if got := w.ok(w.say(d, delegation.Approval, w.alice)); got.str("state") != "approved" {
+		w.t.Fatalf("after the approval: %s", got.raw)
+	}
+	return d
+}
+
+func hashOf(t testing.TB, d object) evidence.Hash {
+	t.Helper()
+	h, err := delegation.ParseText(d["d"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func (w *world) hostID() string { return w.b.HostID("h1") }
+
+// challenge asks for a nonce.
+func (w *world) challenge(host string) (string, []byte, uint64) {
+	w.t.Helper()
+	a := w.ok(w.post(w.url+"/oauth/challenge", object{"host": host}))
+	text := a.str("attestation_challenge")
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	w.must(err)
+	w.secrets = append(w.secrets, text)
+	return text, raw, uint64(a.body["have"].(object)["log_size"].(float64))
+}
+
+// wish is what the good request asks for.
+func (w *world) wish(d object) testbundle.Wish {
+	return testbundle.Wish{Broker: w.url, D: hashOf(w.t, d), Audience: audience, Actions: []string{"invoice.read"}, Datatypes: []string{},
+		Confirm: evidence.Confirm{Method: evidence.ConfirmJKT, Thumbprint: thumbprint(w.t, w.key)}, Subject: w.subject}
+}
+
+func (w *world) submit(bundle []byte) answer {
+	w.t.Helper()
+	a := w.send(http.MethodPost, w.url+"/v1/evidence", evidence.MediaType, string(bundle))
+	list, _ := a.body["requests"].([]any)
+	for _, r := range list {
+		w.secrets = append(w.secrets, r.(object)["evidence_ref"].(string))
+	}
+	return a
+}
+
+// evidence makes and submits evidence for the wishes; it returns the challenge
+// and the answer.
+func (w *world) evidence(wishes ...testbundle.Wish) (string, answer) {
+	w.t.Helper()
+	text, nonce, have := w.challenge(w.hostID())
+	return text, w.submit(w.host.Bundle(w.t, nonce, have, wishes...))
+}
+
+func ref(a answer, i int) string {
+	return a.body["requests"].([]any)[i].(object)["evidence_ref"].(string)
+}
+
+// proof signs a DPoP proof with a stock JOSE library.
+func (w *world) proof(key *ecdsa.PrivateKey, claims object) string {
+	w.t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+	w.must(err)
+	all := object{"jti": fmt.Sprintf("%x", testbundle.Text(fmt.Sprint(time.Now().UnixNano(), claims))), "htm": "POST", "htu": w.url + "/oauth/token", "iat": w.clock.now().Unix()}
+	for k, v := range claims {
+		all[k] = v
+	}
+	payload, err := json.Marshal(all)
+	w.must(err)
+	signed, err := signer.Sign(payload)
+	w.must(err)
+	text, err := signed.CompactSerialize()
+	w.must(err)
+	return text
+}
+
+func (w *world) form(d object, reference string) url.Values {
+	return url.Values{
+		"grant_type": {oauth.GrantTokenExchange}, "subject_token": {d["d"].(string)}, "subject_token_type": {oauth.TypeDelegation},
+		"actor_token": {reference}, "actor_token_type": {oauth.TypeEvidenceRef}, "audience": {audience},
+		"requested_token_type": {oauth.TypeAccessToken}, "authorization_details": {`[{"type":"https://jurat.dev/rar/task","actions":["invoice.read"]}]`},
+	}
+}
+
+func (w *world) exchange(form url.Values, proofs ...string) answer {
+	w.t.Helper()
+	var header []string
+	for _, p := range proofs {
+		header = append(header, "DPoP", p)
+	}
+	a := w.send(http.MethodPost, w.url+"/oauth/token", "application/x-www-form-urlencoded", form.Encode(), header...)
+	if token := a.str("access_token"); token != "" {
+		w.secrets = append(w.secrets, token, w.claims(token)["jti"].(string))
+	}
+	return a
+}
+
+// token goes the whole way for an approved delegation.
+func (w *world) token(d object) answer {
+	w.t.Helper()
+	nonce, a := w.evidence(w.wish(d))
+	if w.ok(a).str("verdict") != "affirming" {
+		w.t.Fatalf("evidence: %s", a.raw)
+	}
+	return w.exchange(w.form(d, ref(a, 0)), w.proof(w.key, object{"nonce": nonce}))
+}
+
+// claims reads a token without verifying it.
+func (w *world) claims(token string) object {
+	w.t.Helper()
+	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	w.must(err)
+	var c object
+	w.must(json.Unmarshal(raw, &c))
+	return c
+}
+
+// entries reads the whole audit log.
+func (w *world) entries() []object {
+	w.t.Helper()
+	var out []object
+	for _, e := range w.ok(w.get(w.operator + "/v1/audit")).body["entries"].([]any) {
+		out = append(out, e.(object)["entry"].(object))
+	}
+	return out
+}
+
+func (w *world) lastEntry() object {
+	w.t.Helper()
+	all := w.entries()
+	return all[len(all)-1]
+}
+
+func (w *world) explain(txn string) object {
+	w.t.Helper()
+	return w.ok(w.get(w.operator + "/v1/explain/" + txn)).body
+}
