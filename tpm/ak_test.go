@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -47,4 +48,57 @@ func TestAKTemplateIsFixed(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("template is\n%x, want\n%x", got, want)
 	}
+}
+
+// alterLink changes the answers to one command on their way.
+type alterLink struct {
+	link
+	code  tpm2.TPMCC
+	alter func([]byte)
+}
+
+func (l *alterLink) exchange(command []byte) ([]byte, error) {
+	answer, err := l.link.exchange(command)
+	if err == nil && commandCode(command) == l.code {
+		l.alter(answer)
+	}
+	return answer, err
+}
+
+func TestRefusesAnotherKeyThanAskedFor(t *testing.T) {
+	chip := startTPM(t, softtpm.Options{Blank: true})
+	dev := open(t, chip.Path())
+	template := akTemplate("1")
+	genuine := createAK(t, dev, "1").Public()
+	if k, err := newKey(0x80000000, genuine, template); err != nil || len(k.name.Buffer) != 34 {
+		t.Fatal(err)
+	}
+	unrestricted := akTemplate("1")
+	unrestricted.ObjectAttributes.Restricted = false
+	for says, encoded := range map[string][]byte{
+		"does not follow the template": tpm2.Marshal(unrestricted),
+		"type 0x1, want 0x23":          tpm2.Marshal(tpm2.RSAEKTemplate),
+		"not canonical":                append(bytes.Clone(genuine), 0),
+		"public area of key":           genuine[:40],
+	} {
+		if _, err := newKey(0x80000000, encoded, template); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("error is %v, want it to say %q", err, says)
+		}
+	}
+	dev.bus.link = &alterLink{dev.bus.link, tpm2.TPMCCCreatePrimary, func(answer []byte) {
+		answer[len(answer)-6] ^= 1 // the last byte of the name
+	}}
+	if _, err := dev.CreateAK(t.Context(), "1"); err == nil || !strings.Contains(err.Error(), "name") {
+		t.Errorf("took a key of another name: %v", err)
+	}
+	if len(dev.keys.loaded) != 1 {
+		t.Errorf("loaded %x: the refused key is among them", dev.keys.loaded)
+	}
+}
+
+func ExampleQualifiedName() {
+	name := append([]byte{0x00, 0x0b}, make([]byte, 32)...)
+	fmt.Printf("%x\n", QualifiedName(name))
+	// Output:
+	// 000b71d37f91fb2e303f3fb95bf81824f45dea18f9d89c11a27c3d8ecdbfdf3694a8
 }

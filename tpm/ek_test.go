@@ -5,16 +5,15 @@ package tpm
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/subtle"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/binary"
 	"encoding/pem"
-	"errors"
+	"io"
 	"os"
+	"strings"
 	"testing"
 
-	"github.com/google/go-attestation/attest"
 	x509ext "github.com/google/go-attestation/x509"
 	"github.com/google/go-tpm/tpm2"
 
@@ -191,8 +190,56 @@ func TestEKCertificateThatIsNotTaken(t *testing.T) {
 		t.Error("read an index that is not there")
 	}
 	writeNV(t, dev, 0x01c00004, []byte{1}, tpm2.TPMANV{PPRead: true})
-	if _, err := dev.readNV(t.Context(), 0x01c00004); err == nil {
-		t.Error("read an index that only the platform may read")
+	if _, err := dev.readNV(t.Context(), 0x01c00004); err == nil || !strings.Contains(err.Error(), "neither its own") {
+		t.Errorf("read an index that only the platform may read: %v", err)
+	}
+}
+
+// bodyLink answers the n-th command with the n-th body.
+type bodyLink struct{ bodies [][]byte }
+
+func (l *bodyLink) exchange(command []byte) ([]byte, error) {
+	if len(l.bodies) == 0 {
+		return nil, io.EOF
+	}
+	body := l.bodies[0]
+	l.bodies = l.bodies[1:]
+	if tpm2.TPMST(binary.BigEndian.Uint16(command)) == tpm2.TPMSTNoSessions {
+		return answer(tpm2.TPMSTNoSessions, tpm2.TPMRCSuccess, body...), nil
+	}
+	sized := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
+	body = append(append(sized, body...), 0, 0, 1, 0, 0) // the answer to an empty password
+	return answer(tpm2.TPMSTSessions, tpm2.TPMRCSuccess, body...), nil
+}
+
+func (l *bodyLink) Close() error { return nil }
+
+func TestReadNVRefuses(t *testing.T) {
+	public := func(index tpm2.TPMHandle, size uint16) []byte {
+		area := tpm2.TPMSNVPublic{NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: tpm2.TPMANV{AuthRead: true}, DataSize: size}
+		return append(tpm2.Marshal(tpm2.New2B(area)), 0, 0)
+	}
+	data := func(n int) []byte { return tpm2.Marshal(tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, n)}) }
+	for says, bodies := range map[string][][]byte{
+		"":                      {public(1, 10), data(6), data(4)},
+		"about 0x2":             {public(2, 10), data(10)},
+		"with 9000 bytes":       {public(1, 9000)},
+		"gave 11 bytes at 0":    {public(1, 10), data(11)},
+		"gave 5 bytes at 6":     {public(1, 10), data(6), data(5)},
+		"gave 0 bytes at 6":     {public(1, 10), data(6), data(0)},
+		"had no contents":       {{}},
+		"TPM is gone":           {public(1, 10), data(6)},
+		"unmarshalling field 1": {{0, 1, 0, 0, 0}},
+	} {
+		dev, _ := scripted(&bodyLink{bodies})
+		got, err := dev.readNV(t.Context(), 1)
+		if says == "" {
+			if err != nil || len(got) != 10 {
+				t.Errorf("read %x, %v", got, err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("error is %v, want it to say %q", err, says)
+		}
 	}
 }
 
@@ -200,10 +247,10 @@ func TestEKChainFromNV(t *testing.T) {
 	from := startTPM(t, softtpm.Options{})
 	certs := [][]byte{readCertificate(t, from.IssuerCA()).Raw, readCertificate(t, from.RootCA()).Raw}
 	dev := open(t, from.Path())
-	all := append(bytes.Join(certs, nil), make([]byte, 100)...) // makers pad with zeros
+	all := bytes.Join(certs, nil)
 	writeNV(t, dev, 0x01c00100, all[:700], tpm2.TPMANV{AuthRead: true})
 	writeNV(t, dev, 0x01c00101, all[700:], tpm2.TPMANV{AuthRead: true})
-	writeNV(t, dev, 0x01c00200, []byte("something else"), tpm2.TPMANV{AuthRead: true})
+	writeNV(t, dev, 0x01c00200, certs[0], tpm2.TPMANV{AuthRead: true}) // no part of the chain
 	found := eks(t, dev)
 	for _, algorithm := range []string{"rsa-2048", "ecc-p384"} {
 		chain := found[algorithm].Chain
@@ -214,134 +261,13 @@ func TestEKChainFromNV(t *testing.T) {
 	if found["ecc-p256"].Chain != nil {
 		t.Error("a key without certificate has a chain")
 	}
+	if chain := splitCertificates(append(all, make([]byte, 100)...)); len(chain) != 2 { // makers pad with zeros
+		t.Errorf("chain of %d certificates in front of zeros", len(chain))
+	}
 	if chain := splitCertificates([]byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff}); chain != nil {
 		t.Errorf("chain of %d certificates from garbage", len(chain))
 	}
 	if chain := splitCertificates(bytes.Repeat([]byte{asn1.TagNull, 0}, 10)); chain != nil {
 		t.Errorf("chain of %d certificates from nulls", len(chain))
-	}
-}
-
-// challenge is what a broker sends: a secret for the AK of this name, encrypted to ek.
-func challenge(t testing.TB, ek EK, name []byte) (secret, credential, encrypted []byte) {
-	t.Helper()
-	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](ek.Public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := tpm2.ImportEncapsulationKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret = make([]byte, 32)
-	rand.Read(secret)
-	credential, encrypted, err = tpm2.CreateCredential(rand.Reader, key, name, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return secret, credential, encrypted
-}
-
-func TestActivateCredential(t *testing.T) {
-	chip := startTPM(t, softtpm.Options{})
-	dev, err := Open(chip.RawPath())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ak := createAK(t, dev, "1")
-	other := createAK(t, dev, "2")
-	if err := dev.release(other.key); err != nil {
-		t.Fatal(err)
-	}
-	found := eks(t, dev)
-	if len(found) != 3 {
-		t.Fatalf("%d EKs", len(found))
-	}
-	for algorithm, ek := range found {
-		t.Run(algorithm, func(t *testing.T) {
-			secret, credential, encrypted := challenge(t, ek, ak.Name())
-			opened, err := ak.ActivateCredential(t.Context(), ek, credential, encrypted)
-			if err != nil || subtle.ConstantTimeCompare(opened, secret) != 1 {
-				t.Fatalf("opened %x, want %x: %v", opened, secret, err)
-			}
-			for name, c := range map[string][2][]byte{
-				"credential changed":   {flip(credential, len(credential)-1), encrypted},
-				"secret changed":       {credential, flip(encrypted, len(encrypted)-1)},
-				"credential truncated": {credential[:len(credential)-1], encrypted},
-				"nothing":              {nil, nil},
-				"too long":             {make([]byte, 70000), make([]byte, 70000)},
-			} {
-				if opened, err := ak.ActivateCredential(t.Context(), ek, c[0], c[1]); !errors.Is(err, ErrActivation) || opened != nil {
-					t.Errorf("%s: opened %x, %v", name, opened, err)
-				}
-			}
-			_, credential, encrypted = challenge(t, ek, other.Name())
-			if opened, err := ak.ActivateCredential(t.Context(), ek, credential, encrypted); !errors.Is(err, ErrActivation) || opened != nil {
-				t.Errorf("made for another name: opened %x, %v", opened, err)
-			}
-		})
-	}
-	stranger := eks(t, open(t, startTPM(t, softtpm.Options{Blank: true}).Path()))["ecc-p256"]
-	_, credential, encrypted := challenge(t, stranger, ak.Name())
-	if _, err := ak.ActivateCredential(t.Context(), stranger, credential, encrypted); err == nil {
-		t.Error("activated for the EK of another TPM")
-	}
-	stranger.Public = found["ecc-p256"].Public
-	if _, err := ak.ActivateCredential(t.Context(), stranger, credential, encrypted); !errors.Is(err, ErrActivation) {
-		t.Errorf("made for another TPM: %v", err)
-	}
-	if _, err := ak.ActivateCredential(t.Context(), EK{Algorithm: "rsa-512"}, nil, nil); err == nil {
-		t.Error("activated for an EK of unknown kind")
-	}
-	if len(dev.keys.loaded) != 1 {
-		t.Errorf("still loaded: %x, want only the AK", dev.keys.loaded)
-	}
-	if err := dev.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if left := transient(t, chip.RawPath()); len(left) != 0 {
-		t.Errorf("left loaded: %x", left)
-	}
-}
-
-func flip(b []byte, i int) []byte {
-	b = bytes.Clone(b)
-	b[i] ^= 1
-	return b
-}
-
-// The same AK can be enrolled with a broker that uses go-attestation.
-func TestActivateCredentialOfGoAttestation(t *testing.T) {
-	chip := startTPM(t, softtpm.Options{})
-	dev := open(t, chip.Path())
-	ak := createAK(t, dev, "1")
-	creation, err := ak.CertifyCreation(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for algorithm, ek := range eks(t, dev) {
-		if algorithm == "ecc-p384" {
-			continue // go-attestation knows 128-bit EKs only
-		}
-		public, err := tpm2.Unmarshal[tpm2.TPMTPublic](ek.Public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := tpm2.Pub(*public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parameters := attest.ActivationParameters{EK: key, AK: attest.AttestationParameters{
-			Public: ak.Public(), CreateData: creation.Data, CreateAttestation: creation.Attest, CreateSignature: creation.Signature,
-		}}
-		secret, challenge, err := parameters.Generate()
-		if err != nil {
-			t.Fatalf("%s: %v", algorithm, err)
-		}
-		// go-attestation sends TPM2B structures: a size in front of each.
-		opened, err := ak.ActivateCredential(t.Context(), ek, challenge.Credential[2:], challenge.Secret[2:])
-		if err != nil || !bytes.Equal(opened, secret) {
-			t.Errorf("%s: opened %x, want %x: %v", algorithm, opened, secret, err)
-		}
 	}
 }

@@ -234,39 +234,6 @@ func TestQuotesWhileIMAMeasures(t *testing.T) {
 	}
 }
 
-func TestReadPCRsRefuses(t *testing.T) {
-	chip := startTPM(t, softtpm.Options{Blank: true})
-	dev := open(t, chip.Path())
-	for _, pcrs := range [][]uint8{{1, 0}, {3, 3}, {24}, {0, 255}} {
-		if _, err := dev.ReadPCRs(t.Context(), pcrs); err == nil {
-			t.Errorf("read PCRs %d", pcrs)
-		}
-	}
-	all := make([]uint8, pcrCount)
-	for i := range all {
-		all[i] = uint8(i)
-	}
-	if pcrs, err := dev.ReadPCRs(t.Context(), all); err != nil || len(pcrs) != pcrCount {
-		t.Errorf("%d PCRs, %v", len(pcrs), err)
-	}
-	if pcrs, err := dev.ReadPCRs(t.Context(), nil); err != nil || len(pcrs) != 0 {
-		t.Errorf("%d PCRs, %v", len(pcrs), err)
-	}
-}
-
-func TestRefusesTPMWithoutSHA256Bank(t *testing.T) {
-	chip := startTPM(t, softtpm.Options{Banks: "sha1,sha384"})
-	dev := open(t, chip.Path())
-	ak := createAK(t, dev, "1")
-	if quote, err := ak.Quote(t.Context(), evidence.Hash{}); !errors.Is(err, ErrBank) || quote.Attest != nil {
-		t.Fatalf("%+v, %v", quote, err)
-	}
-	p, err := dev.Properties(t.Context())
-	if err != nil || len(p.Banks) != 2 || p.Banks[0] != "sha1" || p.Banks[1] != "sha384" {
-		t.Errorf("banks %q, %v", p.Banks, err)
-	}
-}
-
 func TestTPMGoneInTheMiddleOfAQuote(t *testing.T) {
 	chip := startTPM(t, softtpm.Options{Blank: true})
 	dev := open(t, chip.Path())
