@@ -124,6 +124,13 @@ func (l *Log) readHashes(indexes []int64) ([]evidence.Hash, error) {
 	return out, nil
 }
 
+// Err returns the failure after which nothing is added any more, or nil.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
 // Size returns the number of entries.
 func (l *Log) Size() uint64 {
 	l.mu.Lock()

@@ -205,11 +205,7 @@ func (l *Log) keepTail(at int64) (Recovery, error) {
 		if err != nil {
 			return r, fmt.Errorf("taking in entry %d: %w", l.size, err)
 		}
-		parsed, err := evidence.ParseEntry(entry)
-		if err != nil {
-			break
-		}
-		if parsed.Start != nil {
+		if parsed, err := evidence.ParseEntry(entry); err == nil && parsed.Start != nil {
 			r.Epoch = max(r.Epoch, parsed.Start.Epoch)
 		}
 		hashes, err := l.tree.StoredHashes(l.size, evidence.LeafHash(entry))

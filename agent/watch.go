@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jurat-dev/jurat/bpf"
+	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/measure"
+)
+
+const (
+	queueLength = 8192 // execs waiting to be measured
+	causeFull   = "queue-full"
+)
+
+// watch reads the kernel's events, in order, and sees to the entries they
+// make. Only one goroutine runs it. When the sensor calls an event consumed,
+// all that is said here about it has been done, but for the measurement of an
+// exec: that is for the workers.
+func (a *Agent) watch(ctx context.Context) error {
+	defer close(a.queue)
+	if err := a.snapshot(); err != nil {
+		return fmt.Errorf("taking in the processes that run already: %w", err)
+	}
+	close(a.watching)
+	var ev bpf.Event
+	for {
+		err := a.sensor.Read(&ev)
+		switch {
+		case ctx.Err() != nil, errors.Is(err, bpf.ErrClosed):
+			return a.settle()
+		case errors.Is(err, bpf.ErrNoEvent):
+			err = a.settle()
+		case err == nil:
+			err = a.take(&ev)
+		default:
+			malformed, ok := errors.AsType[*bpf.RecordError](err)
+			if !ok {
+				return fmt.Errorf("reading kernel events: %w", err)
+			}
+			a.logger.Warn("malformed kernel record; it counts as lost", "error", malformed)
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// take takes in one event.
+func (a *Agent) take(ev *bpf.Event) error {
+	if ev.Kind == bpf.KindLost {
+		a.resync = true
+		return a.lose(ev.Lost.Cause.String(), ev.Lost.CPU, ev.Lost.Count)
+	}
+	who := instanceOf(ev.Process.Instance)
+	taints := taintsOf(ev.Process.Taints, ev.Flags)
+	switch ev.Kind {
+	case bpf.KindExec:
+		p := &program{exec: execOf(ev)}
+		a.table.exec(p)
+		if err := a.enqueue(p); err != nil {
+			return err
+		}
+	case bpf.KindFork:
+		a.table.fork(who, instanceOf(ev.Parent))
+	case bpf.KindCgroup:
+		a.table.moved(who)
+	case bpf.KindExit:
+		if err := a.spoil(who, taints, ev.Time); err != nil {
+			return err
+		}
+		if last, measured := a.table.exit(who); measured {
+			return a.append(&evidence.Entry{
+				Kind: evidence.KindExit, At: ev.Time, Instance: &last, Exit: &evidence.Exit{Code: ev.Status},
+			})
+		}
+		return nil
+	}
+	return a.spoil(who, taints, ev.Time)
+}
+
+// spoil logs the taints of a process that were not known yet.
+func (a *Agent) spoil(who evidence.Instance, taints []string, at uint64) error {
+	for _, name := range a.table.spoil(who, taints) {
+		a.epoch.Load().taints.Add(1)
+		err := a.append(&evidence.Entry{
+			Kind: evidence.KindTaint, At: at, Instance: &who, Taint: &evidence.Taint{Name: name, How: "kernel"},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lose counts lost records before it logs them: no look and no checkpoint may
+// miss one.
+func (a *Agent) lose(cause string, cpu uint32, count uint64) error {
+	a.epoch.Load().lost.Add(count)
+	a.logger.Warn("kernel records lost", "cause", cause, "cpu", cpu, "count", count)
+	return a.append(&evidence.Entry{
+		Kind: evidence.KindLoss, At: a.boot(), Loss: &evidence.Loss{Cause: cause, CPU: cpu, Count: count},
+	})
+}
+
+// enqueue has an exec measured. When nobody gets round to it, it is lost, and
+// counted like any other loss; the entry about that follows in settle.
+func (a *Agent) enqueue(p *program) error {
+	select {
+	case a.queue <- p:
+		return nil
+	default:
+	}
+	a.epoch.Load().lost.Add(1)
+	a.unqueued++
+	return nil
+}
+
+// settle runs when nothing is to be read: it logs what could not be queued,
+// and looks for the processes whose records were lost.
+func (a *Agent) settle() error {
+	if n := a.unqueued; n > 0 {
+		a.unqueued = 0
+		a.logger.Warn("execs not measured: the queue is full", "count", n)
+		err := a.append(&evidence.Entry{
+			Kind: evidence.KindLoss, At: a.boot(), Loss: &evidence.Loss{Cause: causeFull, Count: n},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !a.resync {
+		return nil
+	}
+	a.resync = false
+	return a.snapshot()
+}
+
+// snapshot takes in every process there is and forgets those that are gone.
+func (a *Agent) snapshot() error {
+	live := make(map[uint32]uint64)
+	err := a.sensor.Snapshot(func(ev *bpf.Event) error {
+		i := ev.Process.Instance
+		live[i.PID] = i.Start
+		p := &program{exec: execOf(ev)}
+		if a.table.seen(p) {
+			return a.enqueue(p)
+		}
+		return nil
+	})
+	if err != nil {
+		if errors.Is(err, bpf.ErrClosed) {
+			return nil
+		}
+		return err
+	}
+	a.table.retain(live)
+	return nil
+}
+
+// work measures queued execs and logs them until the queue is closed. After
+// ctx has ended little is measured any more, but the kernel's facts are logged.
+func (a *Agent) work(ctx context.Context) error {
+	for p := range a.queue {
+		if err := a.logExec(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) logExec(ctx context.Context, p *program) error {
+	body := a.meter.Exec(ctx, &p.exec)
+	p.setFile(body.Exe)
+	i := p.exec.Instance
+	return a.append(&evidence.Entry{Kind: evidence.KindExec, At: p.exec.At, Instance: &i, Exec: &body})
+}
+
+// append logs one entry. Nothing goes on when that fails.
+func (a *Agent) append(e *evidence.Entry) error {
+	e.Version = evidence.EntryVersion
+	data, err := e.Marshal()
+	if err != nil {
+		return fmt.Errorf("log entry of kind %s: %w", e.Kind, err)
+	}
+	_, _, err = a.log.Append(data)
+	return err
+}
+
+// kernel is what package measure may ask the sensor.
+type kernel struct{ sensor Sensor }
+
+// State returns what the kernel holds of the process behind pidfd.
+func (k kernel) State(pidfd int) (measure.State, error) {
+	s, err := k.sensor.State(pidfd)
+	if err != nil {
+		return measure.State{}, err
+	}
+	return measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0)}, nil
+}
