@@ -90,6 +90,7 @@ type Submission struct {
 // Appraised is the broker's answer to one request of a bundle.
 type Appraised struct {
 	Index     uint64  `json:"index"`
+	Txn       string  `json:"txn"`
 	Reference string  `json:"evidence_ref"` // one-time; empty where nothing was believed
 	Verdict   string  `json:"verdict"`
 	Failed    []Check `json:"failed"`

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jurat-dev/jurat/agent/internal/logstore"
+	"github.com/jurat-dev/jurat/agent/internal/peer"
+	"github.com/jurat-dev/jurat/bpf"
+	brokerclient "github.com/jurat-dev/jurat/broker-client"
+	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/measure"
+	"github.com/jurat-dev/jurat/tpm"
+)
+
+// Sensor is what the agent needs of the kernel's eye (*bpf.Sensor).
+type Sensor interface {
+	// Read waits a moment for the next event.
+	Read(*bpf.Event) error
+	// Snapshot shows every process there is.
+	Snapshot(func(*bpf.Event) error) error
+	// Barrier returns when all that happened before the call has been read.
+	Barrier(context.Context) error
+	// State returns what the kernel holds of a process.
+	State(pidfd int) (bpf.State, error)
+	// MarkMeasured notes in the kernel that a generation was measured.
+	MarkMeasured(pidfd int, generation uint32) (bool, error)
+}
+
+// Measurer is what the agent needs of station 2 (*measure.Meter).
+type Measurer interface {
+	// Exec measures one exec lightly.
+	Exec(context.Context, *measure.Exec) evidence.Exec
+	// Process measures a process in full. The pins are to be closed.
+	Process(ctx context.Context, pidfd int, facts *measure.Facts) (*evidence.Process, *measure.Pins, error)
+	// Look looks again at a process that was measured. Lost is the agent's to
+	// fill in.
+	Look(pidfd int, pins *measure.Pins) evidence.State
+}
+
+// Chip is what the agent needs of the TPM.
+type Chip interface {
+	// Name is the TPM2B_NAME of the attestation key.
+	Name() []byte
+	// Quote signs the digest of a header together with the PCRs.
+	Quote(context.Context, evidence.Hash) (evidence.Quote, error)
+	// Clock tells how often the TPM was reset.
+	Clock(context.Context) (tpm.Clock, error)
+	Close() error
+}
+
+// Broker is what the agent needs of station 7 (*brokerclient.Client).
+type Broker interface {
+	Challenge(ctx context.Context, host string) (*brokerclient.Challenge, error)
+	SubmitEvidence(ctx context.Context, bundle []byte) (*brokerclient.Submission, error)
+	Exchange(context.Context, brokerclient.ExchangeRequest) (*brokerclient.Token, error)
+	Delegation(ctx context.Context, name string) (*brokerclient.Delegation, error)
+}
+
+// SensorFacts say what the sensor is, for the evidence.
+type SensorFacts struct {
+	Tier     string
+	Object   evidence.Hash
+	Programs []evidence.Program
+}
+
+// Limits keep one process or user from starving the others.
+type Limits struct {
+	Connections int           // at once
+	PerUser     int           // of them, by one user
+	PerProcess  int           // of them, by one process
+	Deadline    time.Duration // for one request, all retries included
+	Gather      time.Duration // longest wait for others before a quote
+}
+
+// DefaultLimits are what juratd runs with.
+func DefaultLimits() Limits {
+	return Limits{Connections: 4096, PerUser: 2048, PerProcess: 64, Deadline: 30 * time.Second, Gather: 500 * time.Millisecond}
+}
+
+// Agent is a running agent. [Run] makes one.
+type Agent struct {
+	sensor   Sensor
+	facts    SensorFacts
+	meter    Measurer
+	openChip func(context.Context) (Chip, error)
+	broker   Broker
+	witness  *brokerclient.Witness // nil: the broker named no log
+	identity Identity
+	host     hostFacts
+	bootPath string
+	version  string
+	state    string // directory
+	limits   Limits
+	logger   *slog.Logger
+	random   io.Reader
+	jitter   func(int64) int64
+	now      func() time.Time
+	boot     func() uint64
+
+	log       *logstore.Log
+	table     *table
+	epoch     atomic.Pointer[epoch]
+	queue     chan *program // execs to be measured; watch closes it
+	watching  chan struct{} // closed when the first snapshot is done
+	tasks     *tasks        // delegations by name
+	desk      *desk         // requests waiting for a quote
+	mode      peer.Mode
+	listener  *net.UnixListener
+	users     *census        // connections by user and process
+	meters    chan struct{}  // places for full measurements
+	places    chan struct{}  // places for token exchanges
+	redeeming sync.WaitGroup // batches whose tokens are being fetched
+
+	// Of the goroutine that watches.
+	resync   bool
+	unqueued uint64
+
+	// Of the goroutine that answers.
+	chip     Chip // nil: not open
+	bootLog  []byte
+	bootHash evidence.Value[evidence.Hash]
+
+	heads    sync.Mutex // guards keptHead
+	keptHead string
+
+	mood     atomic.Pointer[string] // of the broker, for status
+	quotes   atomic.Uint64
+	answered atomic.Uint64
+}
+
+// run does everything until ctx ends or something fails that nothing can go
+// on without.
+func (a *Agent) run(outer context.Context, ready func()) error {
+	ctx, cancel := context.WithCancelCause(outer)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	spawn := func(what string, f func(context.Context) error) {
+		group.Go(func() {
+			if err := f(ctx); err != nil {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	spawn("watching", a.watch)
+	for range workers {
+		spawn("logging execs", a.work)
+	}
+	select {
+	case <-a.watching:
+	case <-ctx.Done():
+	}
+	spawn("answering", a.answerAll)
+	spawn("keeping the log", a.keep)
+	spawn("listening", a.serve)
+	if ctx.Err() == nil && ready != nil {
+		ready()
+	}
+	<-ctx.Done()
+	group.Wait()
+	if outer.Err() != nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+const (
+	workers        = 2
+	heartbeatEvery = 10 * time.Second
+)
+
+// keep commits to the log now and then.
+func (a *Agent) keep(ctx context.Context) error {
+	tick := time.NewTicker(heartbeatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := a.heartbeat(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package agent
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jurat-dev/jurat/agent/internal/logstore"
+	"github.com/jurat-dev/jurat/evidence"
+)
+
+// Why an epoch begins (spec/evidence.md section 4.2).
+const (
+	reasonFirst         = "first"         // the log is new
+	reasonRestart       = "restart"       // the agent ended in good order before
+	reasonBoot          = "boot"          // the machine was started
+	reasonDiscontinuity = "discontinuity" // anything else: a crash, a reset of the TPM
+)
+
+// epoch is one unbroken time of watching.
+type epoch struct {
+	number uint64
+	index  uint64        // of its start entry in the log
+	leaf   evidence.Hash // of that entry
+	raw    []byte
+	since  time.Time
+	// The TPM's counts when it began. A change of either ends it.
+	resets, restarts uint32
+
+	lost   atomic.Uint64 // kernel records lost
+	taints atomic.Uint64 // taint entries
+}
+
+// begin opens a new epoch: a start entry and a checkpoint about it.
+func (a *Agent) begin(reason string, number uint64, resets, restarts uint32) error {
+	start := &evidence.Start{
+		Reason: reason, Epoch: number, BootID: a.host.bootID, Agent: a.version, AgentDigest: a.host.agent,
+		Kernel: a.host.kernel, Tier: a.facts.Tier, Sensor: a.facts.Object, Programs: a.facts.Programs,
+		Capabilities: a.host.capabilities, Modules: a.host.modules, Lockdown: a.host.lockdown,
+	}
+	if last, raw := a.log.Last(); last != nil {
+		start.Previous = evidence.CheckpointDigest(raw)
+	}
+	entry := evidence.Entry{Version: evidence.EntryVersion, Kind: evidence.KindStart, At: a.boot(), Start: start}
+	raw, err := entry.Marshal()
+	if err != nil {
+		return fmt.Errorf("start of epoch %d: %w", number, err)
+	}
+	e := &epoch{number: number, raw: raw, since: a.now(), resets: resets, restarts: restarts}
+	if e.index, e.leaf, err = a.log.Append(raw); err != nil {
+		return err
+	}
+	a.epoch.Store(e)
+	a.table.forget()
+	if _, err := a.checkpoint(); err != nil {
+		return err
+	}
+	a.logger.Info("epoch begins", "epoch", number, "reason", reason, "entry", e.index, "tier", a.facts.Tier)
+	return nil
+}
+
+// firstEpoch opens the epoch of this run of the agent.
+func (a *Agent) firstEpoch(r logstore.Recovery, clean bool, resets, restarts uint32) error {
+	last, _ := a.log.Last()
+	reason := reasonRestart
+	switch {
+	case a.log.Size() == 0:
+		reason = reasonFirst
+	case last != nil && string(last.BootID) != string(a.host.bootID):
+		reason = reasonBoot
+	case !clean || r.Cut > 0:
+		reason = reasonDiscontinuity
+	}
+	if err := a.begin(reason, r.Epoch+1, resets, restarts); err != nil {
+		return err
+	}
+	if r.Cut > 0 {
+		a.logger.Warn("the log ended in a torn entry", "bytes", r.Cut)
+		return a.lose("unexplained", 0, 1)
+	}
+	return nil
+}
+
+// sealed is a checkpoint with its bytes, and the epoch it was made in.
+type sealed struct {
+	*evidence.Checkpoint
+	raw   []byte
+	epoch *epoch
+}
+
+// checkpoint makes everything logged so far durable and commits to it.
+func (a *Agent) checkpoint() (*sealed, error) {
+	e := a.epoch.Load()
+	c, raw, err := a.log.Commit(func(c *evidence.Checkpoint) {
+		c.AKName, c.BootID, c.Epoch = a.identity.AKName, a.host.bootID, e.number
+		c.IMADigest = evidence.Unknown[evidence.Hash]("not-collected")
+		c.Lost, c.Taints, c.At = e.lost.Load(), e.taints.Load(), a.boot()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &sealed{c, raw, e}, nil
+}
+
+// heartbeat commits to a log that grew although nobody asks, so that a crash
+// loses little.
+func (a *Agent) heartbeat() error {
+	if last, _ := a.log.Last(); last != nil && last.Size == a.log.Size() {
+		return nil
+	}
+	_, err := a.checkpoint()
+	return err
+}

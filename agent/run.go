@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/jurat-dev/jurat/agent/internal/logstore"
+	"github.com/jurat-dev/jurat/agent/internal/peer"
+	"github.com/jurat-dev/jurat/bpf"
+	brokerclient "github.com/jurat-dev/jurat/broker-client"
+	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/measure"
+	"github.com/jurat-dev/jurat/tpm"
+)
+
+// Config is what an agent runs with.
+type Config struct {
+	State     string         // directory, made by enrolment
+	Socket    string         // where to listen
+	TPM       string         // device, or socket of a software TPM
+	Broker    string         // issuer URL; empty: the one this host is enrolled with
+	RootCAs   *x509.CertPool // nil: the system's
+	RingBytes int            // of the sensor; 0: its default
+	Version   string
+	Limits    Limits
+	Logger    *slog.Logger
+	Ready     func() // called when requests are answered
+}
+
+// Environment is which variables are recorded of a process that asks for a
+// credential: those that say what an AI runs with, none that hold a secret.
+var Environment = []string{
+	"CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "JURAT_DELEGATION", "LANG", "MODEL_PATH", "PATH", "TRANSFORMERS_OFFLINE",
+}
+
+const bootLogPath = securityFS + "tpm0/binary_bios_measurements"
+
+// Run is an agent from its start to the end of ctx. It returns an error when
+// it could not start, or cannot go on.
+func Run(ctx context.Context, c Config) (err error) {
+	id, err := ReadIdentity(c.State)
+	if err != nil {
+		return err
+	}
+	if c.Broker == "" {
+		c.Broker = id.Issuer
+	}
+	client, err := brokerclient.New(brokerclient.Config{URL: c.Broker, RootCAs: c.RootCAs, Agent: "juratd/" + c.Version})
+	if err != nil {
+		return err
+	}
+	if client.Issuer() != id.Issuer {
+		return fmt.Errorf("this host is enrolled with %s, not with %s: enrol there first", id.Issuer, client.Issuer())
+	}
+	// The cheap and the likely to be missing first; the sensor costs most.
+	dev := func(ctx context.Context) (Chip, error) { return openChip(ctx, c.TPM) }
+	if err := initialNamespaces(); err != nil {
+		return err
+	}
+	log, recovery, err := logstore.Open(filepath.Join(c.State, logName))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	chip, err := dev(ctx)
+	if err != nil {
+		return err
+	}
+	sensor, err := bpf.Open(bpf.Options{RingBytes: c.RingBytes})
+	if err != nil {
+		return errors.Join(err, chip.Close())
+	}
+	defer func() { err = errors.Join(err, sensor.Close()) }()
+	facts, err := sensorFacts(sensor)
+	if err != nil {
+		return errors.Join(err, chip.Close())
+	}
+	table := newTable()
+	meter, err := measure.Open(measure.Config{Kernel: kernel{sensor}, Table: table, Environment: Environment})
+	if err != nil {
+		return errors.Join(err, chip.Close())
+	}
+	defer meter.Close()
+	a := assemble(parts{
+		sensor: sensor, facts: facts, meter: meter, openChip: dev, chip: chip, broker: client, identity: id,
+		state: c.State, version: c.Version, limits: c.Limits, logger: c.Logger, log: log, table: table, bootPath: bootLogPath,
+	})
+	defer a.closeChip()
+	if err := a.open(c.Socket); err != nil {
+		return err
+	}
+	go a.care(ctx, meter)
+	return a.live(ctx, recovery, c.Ready)
+}
+
+// parts are the rooms an agent is made of, and what it needs besides.
+type parts struct {
+	sensor   Sensor
+	facts    SensorFacts
+	meter    Measurer
+	openChip func(context.Context) (Chip, error)
+	chip     Chip
+	broker   Broker
+	identity Identity
+	state    string
+	version  string
+	limits   Limits
+	logger   *slog.Logger
+	log      *logstore.Log
+	table    *table
+	bootPath string
+}
+
+func assemble(p parts) *Agent {
+	a := &Agent{
+		sensor: p.sensor, facts: p.facts, meter: p.meter, openChip: p.openChip, chip: p.chip, broker: p.broker,
+		identity: p.identity, version: p.version, state: p.state, limits: p.limits, logger: p.logger,
+		random: rand.Reader, jitter: mathrand.Int64N, now: time.Now, boot: bootClock,
+		log: p.log, table: p.table, queue: make(chan *program, queueLength), watching: make(chan struct{}),
+		tasks: newTasks(), users: newCensus(p.limits),
+		meters: make(chan struct{}, measurers), places: make(chan struct{}, exchanges),
+	}
+	a.bootLog, a.bootHash = readBootLog(p.bootPath)
+	a.desk = newDesk(p.limits.Gather, len(a.bootLog)+bundleFrame)
+	return a
+}
+
+// open reads what the host and the state directory have to say, and listens.
+func (a *Agent) open(socket string) (err error) {
+	if a.host, err = readHost(); err != nil {
+		return err
+	}
+	if a.mode, err = peer.Detect(); err != nil {
+		return err
+	}
+	if a.identity.LogKey != "" {
+		head, err := os.ReadFile(filepath.Join(a.state, headName))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		a.keptHead = string(head)
+		if a.witness, err = brokerclient.NewWitness(a.identity.LogOrigin, a.identity.LogKey, a.keptHead); err != nil {
+			return err
+		}
+	}
+	a.listener, err = listen(socket)
+	return err
+}
+
+// live is the agent's epoch: from its start entry to its last checkpoint.
+func (a *Agent) live(ctx context.Context, r logstore.Recovery, ready func()) error {
+	clock, err := a.clock(ctx)
+	if err != nil {
+		return err
+	}
+	running := filepath.Join(a.state, runningName)
+	_, err = os.Stat(running)
+	clean := errors.Is(err, fs.ErrNotExist)
+	if err := writeFile(a.state, runningName, nil); err != nil {
+		return err
+	}
+	if err := a.firstEpoch(r, clean, clock.ResetCount, clock.RestartCount); err != nil {
+		return err
+	}
+	a.logger.Info("ready", "host", a.identity.Host, "broker", a.identity.Issuer, "entries", a.log.Size(), "peer_identity", a.mode.String())
+	if err := a.run(ctx, ready); err != nil {
+		return err
+	}
+	if _, err := a.checkpoint(); err != nil {
+		return err
+	}
+	return os.Remove(running)
+}
+
+// care keeps the digest cache honest and small: when the clock is set, a file
+// time from before proves nothing any more.
+func (a *Agent) care(ctx context.Context, meter *measure.Meter) {
+	steps := clockSteps(ctx)
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case _, ok := <-steps:
+			if !ok {
+				steps = nil
+				continue
+			}
+			a.logger.Info("the clock was set; every digest is made anew")
+			meter.Flush()
+		case <-tick.C:
+			meter.Sweep(sweepIdle)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+const sweepIdle = 10 * time.Minute
+
+// initialPID is the inode of the initial pid namespace (PROC_PID_INIT_INO).
+const initialPID = 0xeffffffc
+
+// ErrNamespace says that the agent cannot see the host from where it runs.
+var ErrNamespace = errors.New("not in the host's pid namespace")
+
+func initialNamespaces() error {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
+		return os.NewSyscallError("stat /proc/self/ns/pid", err)
+	}
+	if st.Ino != initialPID {
+		return fmt.Errorf("%w: pids here are not the kernel's; in a container, run with --pid=host --privileged", ErrNamespace)
+	}
+	return nil
+}
+
+func sensorFacts(s *bpf.Sensor) (SensorFacts, error) {
+	f, err := s.Programs()
+	if err != nil {
+		return SensorFacts{}, err
+	}
+	out := SensorFacts{Tier: s.Tier(), Object: f.Object}
+	for _, p := range f.Programs {
+		out.Programs = append(out.Programs, evidence.Program{Name: p.Name, Tag: p.Tag, Fired: p.Fired})
+	}
+	return out, nil
+}
+
+// rotation is the id of the attestation key. Another one makes another key;
+// this version has one.
+const rotation = "1"
+
+// openChip opens the TPM and makes the attestation key.
+func openChip(ctx context.Context, path string) (Chip, error) {
+	dev, err := tpm.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	ak, err := dev.CreateAK(ctx, rotation)
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	return chip{ak, dev}, nil
+}
+
+// chip is a TPM with its attestation key.
+type chip struct {
+	*tpm.AK
+	dev *tpm.Device
+}
+
+func (c chip) Clock(ctx context.Context) (tpm.Clock, error) { return c.dev.Clock(ctx) }
+func (c chip) Close() error                                 { return c.dev.Close() }

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jurat-dev/jurat/agent/internal/peer"
+	"github.com/jurat-dev/jurat/agent/local"
+)
+
+const (
+	readTimeout  = 3 * time.Second // for the request after the greeting
+	writeTimeout = 5 * time.Second
+)
+
+// listen makes the socket. Everybody may connect: what they get depends on
+// what they are.
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("socket %s: another juratd answers there", path)
+	}
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode()&fs.ModeSocket == 0 {
+		return nil, fmt.Errorf("%s is there and is no socket", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// serve answers connections until ctx ends, and waits for those under way.
+func (a *Agent) serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { a.listener.Close() })
+	defer stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	for {
+		conn, err := a.listener.AcceptUnix()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ECONNABORTED):
+			a.logger.Warn("accepting a connection", "error", err)
+			time.Sleep(10 * time.Millisecond)
+			continue
+		case err != nil:
+			return err
+		}
+		group.Go(func() {
+			defer conn.Close()
+			a.converse(ctx, conn)
+		})
+	}
+}
+
+// converse is one connection: greeting, one request, one answer.
+func (a *Agent) converse(ctx context.Context, conn *net.UnixConn) {
+	answer, f := a.hear(ctx, conn)
+	if f != nil {
+		answer = struct {
+			Error *local.Error `json:"error"`
+		}{f}
+	}
+	line, err := json.Marshal(answer)
+	if err != nil {
+		a.logger.Error("encoding an answer", "error", err)
+		return
+	}
+	if conn.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+		return
+	}
+	// Who does not read the answer does not get it; that is all.
+	_, _ = conn.Write(append(line, '\n'))
+}
+
+func (a *Agent) hear(ctx context.Context, conn *net.UnixConn) (any, *local.Error) {
+	c, err := peer.Accept(conn, a.mode)
+	if err != nil {
+		return nil, fault(codePeer, "%v", err)
+	}
+	defer c.Close()
+	if err := a.users.enter(c.UID, c.PID()); err != nil {
+		return nil, fault(codeBusy, "%v", err)
+	}
+	defer a.users.leave(c.UID, c.PID())
+	if err := conn.SetDeadline(time.Now().Add(readTimeout)); err != nil {
+		return nil, fault(codeInternal, "%v", err)
+	}
+	if err := c.Greet(greeting); err != nil {
+		return nil, fault(codeRequest, "%v", err)
+	}
+	line, p, err := c.Receive(local.MaxRequest)
+	switch {
+	case errors.Is(err, peer.ErrDoubt):
+		return nil, fault(codePeer, "%v", err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fault(codeDeadline, "no whole request within %v", readTimeout)
+	case err != nil:
+		return nil, fault(codeRequest, "%v", err)
+	}
+	defer p.Close()
+	r, err := local.ParseRequest(line)
+	if err != nil {
+		return nil, fault(codeRequest, "%v", err)
+	}
+	if p.Child >= 0 && !r.Child {
+		return nil, fault(codeRequest, "a descriptor came along that the request does not mention")
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.limits.Deadline)
+	defer cancel()
+	return a.do(ctx, r, p, c.UID)
+}
+
+var greeting = []byte(`{"jurat":1}` + "\n")
+
+// do answers one request of the peer. connector is the effective user who
+// connected; p.UID the real one who wrote.
+func (a *Agent) do(ctx context.Context, r *local.Request, p *peer.Peer, connector uint32) (any, *local.Error) {
+	switch r.Op {
+	case local.OpStatus:
+		return a.status(), nil
+	case local.OpBundle:
+		if p.UID != 0 || connector != 0 {
+			return nil, fault(codeForbidden, "the last bundle is for root only")
+		}
+		return a.lastBundle()
+	case local.OpProof:
+		return a.proof(ctx, r, p)
+	case local.OpCredential:
+		return a.token(ctx, r, p)
+	}
+	return nil, fault(codeRequest, "unknown operation %q", r.Op)
+}
+
+// token answers OpCredential.
+func (a *Agent) token(ctx context.Context, r *local.Request, p *peer.Peer) (*local.Credential, *local.Error) {
+	s, f := a.identify(ctx, p.Pidfd, p.PID, p.Before)
+	if f == nil && r.Child {
+		s, f = a.child(ctx, p)
+	}
+	if f != nil {
+		return nil, f
+	}
+	g, f := a.obtain(ctx, s, r)
+	if f != nil {
+		return nil, f
+	}
+	return &local.Credential{
+		Token: g.token.Access, TokenType: g.token.Type, ExpiresAt: g.expires.Unix(), Txn: g.token.Txn, Audience: g.audience,
+	}, nil
+}
+
+// proof answers OpProof.
+func (a *Agent) proof(ctx context.Context, r *local.Request, p *peer.Peer) (*local.Proof, *local.Error) {
+	s, f := a.identify(ctx, p.Pidfd, p.PID, p.Before)
+	if f != nil {
+		return nil, f
+	}
+	g, f := a.obtain(ctx, s, r)
+	if f != nil {
+		return nil, f
+	}
+	proof, err := g.key.Proof(r.Method, r.URL, r.Nonce, g.token.Access, a.now())
+	if err != nil {
+		return nil, fault(codeRequest, "%v", err)
+	}
+	return &local.Proof{Authorization: g.token.Type + " " + g.token.Access, DPoP: proof, ExpiresAt: g.expires.Unix()}, nil
+}
+
+// obtain finds out what the request asks for, and gets it.
+func (a *Agent) obtain(ctx context.Context, s *subject, r *local.Request) (*grantView, *local.Error) {
+	d, err := a.task(ctx, r.Delegation)
+	if err != nil {
+		return nil, faultOf(codeInternal, err)
+	}
+	w := want{d: d.D, audience: d.Object.Audience, actions: r.Actions, datatypes: r.Datatypes, bearer: r.Bearer}
+	if len(w.actions) == 0 {
+		w.actions = d.Object.Actions
+	}
+	if len(w.datatypes) == 0 {
+		w.datatypes = d.Object.Limits.Datatypes
+	}
+	return a.credential(ctx, s, w)
+}
+
+// census counts connections, so that nobody takes all of them.
+type census struct {
+	limits Limits
+
+	mu        sync.Mutex // guards what follows
+	all       int
+	users     map[uint32]int
+	processes map[uint32]int
+}
+
+func newCensus(l Limits) *census {
+	return &census{limits: l, users: make(map[uint32]int), processes: make(map[uint32]int)}
+}
+
+func (c *census) enter(uid, pid uint32) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.all >= c.limits.Connections:
+		return fmt.Errorf("%d connections, at most that many at once", c.all)
+	case c.users[uid] >= c.limits.PerUser:
+		return fmt.Errorf("%d connections of user %d, at most that many at once", c.users[uid], uid)
+	case c.processes[pid] >= c.limits.PerProcess:
+		return fmt.Errorf("%d connections of process %d, at most that many at once", c.processes[pid], pid)
+	}
+	c.all++
+	c.users[uid]++
+	c.processes[pid]++
+	return nil
+}
+
+func (c *census) leave(uid, pid uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if c.users[uid]--; c.users[uid] == 0 {
+		delete(c.users, uid)
+	}
+	if c.processes[pid]--; c.processes[pid] == 0 {
+		delete(c.processes, pid)
+	}
+}
