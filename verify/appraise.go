@@ -29,7 +29,7 @@ func (r Result) Appraise(request int, ref Reference) Appraisal {
 	matched := a.code(subject, &ref)
 	a.looksAtCode(subject)
 	a.provenance(matched, &ref)
-	a.context(&subject.Process, &ref)
+	a.context(subject.Process, &ref)
 	a.looks(subject)
 	return a
 }

@@ -22,7 +22,7 @@ type match struct {
 // code holds everything executable in the process against the listed digests,
 // and returns what it found for the provenance attestor.
 func (a *Appraisal) code(r *Request, ref *Reference) []match {
-	p := &r.Process
+	p := r.Process
 	exe := a.executable(p, ref)
 	loader, linked := a.loader(p, ref)
 	matched := []match{exe}

@@ -129,7 +129,7 @@ type Request struct {
 	Confirm   evidence.Confirm
 	Instance  evidence.Instance // who asks
 	Entry     uint64            // where the log measured it
-	Process   evidence.Process  // that measurement
+	Process   *evidence.Process // that measurement; requests may share it
 	Before    evidence.State    // the look under the quote
 	After     evidence.State    // the look behind it: the host's word alone
 	Window    time.Duration     // between the looks: nothing proves what happened here
@@ -139,7 +139,7 @@ func newRequest(leaf *evidence.Leaf[evidence.Request], hash evidence.Hash, proce
 	r := leaf.Value
 	out := Request{
 		Index: leaf.Index, Leaf: hash, D: r.D, Audience: r.Audience, Actions: slices.Clone(r.Actions), Datatypes: slices.Clone(r.Datatypes),
-		Confirm: r.Confirm, Instance: r.Subject.Instance, Entry: r.Subject.Index, Process: *process, Before: r.Before, After: *after,
+		Confirm: r.Confirm, Instance: r.Subject.Instance, Entry: r.Subject.Index, Process: process, Before: r.Before, After: *after,
 	}
 	out.Confirm.Thumbprint = slices.Clone(r.Confirm.Thumbprint)
 	if after.At > r.Before.At {

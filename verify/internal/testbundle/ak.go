@@ -56,13 +56,17 @@ func (k *AK) QualifiedName() []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(tpm2.TPMAlgSHA256)), digest[:]...)
 }
 
-// Sign signs in the manner of RFC 6979, so that the same input always gives the
-// same signature.
-func (k *AK) Sign(attest []byte) *tpm2.TPMSSignatureECC {
+// SignDER signs in the manner of RFC 6979, so that the same input always gives
+// the same signature.
+func (k *AK) SignDER(attest []byte) []byte {
 	digest := sha256.Sum256(attest)
-	der := must(k.private.Sign(nil, digest[:], crypto.SHA256))
+	return must(k.private.Sign(nil, digest[:], crypto.SHA256))
+}
+
+// Sign is SignDER in the form of the TPM.
+func (k *AK) Sign(attest []byte) *tpm2.TPMSSignatureECC {
 	var sig struct{ R, S *big.Int }
-	if rest, err := asn1.Unmarshal(der, &sig); err != nil || len(rest) != 0 {
+	if rest, err := asn1.Unmarshal(k.SignDER(attest), &sig); err != nil || len(rest) != 0 {
 		panic("testbundle: signature is not DER")
 	}
 	return &tpm2.TPMSSignatureECC{
