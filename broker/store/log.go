@@ -128,6 +128,9 @@ func (s *Store) begin(c Conn) error {
 	r := &Reader{c}
 	head, err := r.Head()
 	if errors.Is(err, ErrNotFound) {
+		if page, err := r.Leaves(0, 1); err != nil || len(page) > 0 {
+			return errors.Join(errors.New("there are entries, and no head"), err)
+		}
 		root, err := r.tree().Root(0)
 		if err != nil {
 			return err
