@@ -187,7 +187,9 @@ func TestOpenSaysWhatToDo(t *testing.T) {
 func transient(t *testing.T, path string) (handles []tpm2.TPMHandle) {
 	t.Helper()
 	dev := open(t, path)
-	for first, last := range map[tpm2.TPMHandle]tpm2.TPMHandle{0x80000000: 0x80ffffff, 0x02000000: 0x02ffffff, 0x03000000: 0x03ffffff} {
+	// Loaded sessions are asked for as 0x02..., saved ones as 0x03...; policy
+	// sessions are 0x03... in either list.
+	for first, last := range map[tpm2.TPMHandle]tpm2.TPMHandle{0x80000000: 0x80ffffff, 0x02000000: 0x03ffffff, 0x03000000: 0x03ffffff} {
 		some, err := dev.handles(t.Context(), first, last)
 		if err != nil {
 			t.Fatal(err)
