@@ -183,7 +183,7 @@ func judge(s *submission, i int, q *verify.Request, t *target) *appraisal {
 	}
 	r.Vector, a.ear = found.Vector(), found.EAR()
 	r.class(s.host.Machine, t.workload)
-	r.promised(&q.Process, t.object)
+	r.promised(q.Process, t.object)
 	r.OK = found.OK() && len(r.Failed) == 0
 	if found.OK() && !r.OK {
 		a.ear.Status = verify.ClaimContraindicated.String()

@@ -179,7 +179,10 @@ func (b *Broker) Ready(ctx context.Context) error {
 			return err
 		}
 		previous, err := tx.Setting("ready")
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) {
+			previous, err = nil, nil
+		}
+		if err != nil {
 			return err
 		}
 		return tx.SetSetting("ready", value, previous)

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jurat-dev/jurat/broker"
+	"github.com/jurat-dev/jurat/broker/audit"
+	"github.com/jurat-dev/jurat/broker/enrol"
+	"github.com/jurat-dev/jurat/broker/keys"
+	"github.com/jurat-dev/jurat/broker/registration"
+	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/broker/store/sqlite"
+	"github.com/jurat-dev/jurat/verify"
+)
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitUsage       = 2
+	exitEnvironment = 3
+)
+
+// list is a flag that may be given more than once.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+// Set adds one value.
+func (l *list) Set(value string) error {
+	if value == "" {
+		return errors.New("empty")
+	}
+	*l = append(*l, value)
+	return nil
+}
+
+// settings is the command line.
+type settings struct {
+	listen, issuer, data, admin, domain string
+	cert, key                           string
+	roots                               list
+	grace                               time.Duration
+	version                             bool
+}
+
+const defaultAdmin = "/run/jurat-broker/admin.sock"
+
+func parse(args []string, stderr io.Writer) (*settings, error) {
+	s := &settings{}
+	f := flag.NewFlagSet("jurat-broker", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&s.listen, "listen", "127.0.0.1:8440", "`address` of the public API; plain http only on a loopback address")
+	f.StringVar(&s.issuer, "issuer", "", "`URL` by which everybody knows this broker (must be given)")
+	f.StringVar(&s.data, "data", "/var/lib/jurat-broker", "`directory` of keys and store, mode 0700")
+	f.StringVar(&s.admin, "admin-socket", defaultAdmin, "`path` of the operators' unix socket, mode 0600")
+	f.Var(&s.roots, "ek-roots", "certificates of TPM makers, a `file or directory`; may be given more than once")
+	f.StringVar(&s.domain, "trust-domain", "", "SPIFFE trust `domain` (default: the issuer's host)")
+	f.StringVar(&s.cert, "tls-cert", "", "certificate chain `file`, PEM")
+	f.StringVar(&s.key, "tls-key", "", "private key `file`, PEM")
+	f.DurationVar(&s.grace, "unsafe-clock-grace", 0, "how `long` after a TPM reset its clock may be unsafe (after a power loss it is, for a while)")
+	f.BoolVar(&s.version, "version", false, "print the version and exit")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if s.version {
+		return s, nil
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	return s, s.check()
+}
+
+// check refuses a command line that cannot be meant.
+func (s *settings) check() error {
+	if s.issuer == "" {
+		return errors.New("-issuer must be given")
+	}
+	if err := registration.CheckURL(s.issuer); err != nil {
+		return fmt.Errorf("-issuer: %v", err)
+	}
+	issuer, err := url.Parse(s.issuer)
+	if err != nil {
+		return err
+	}
+	if s.domain == "" {
+		s.domain = issuer.Hostname()
+	}
+	if err := registration.CheckTrustDomain(s.domain); err != nil {
+		return fmt.Errorf("-trust-domain: %v", err)
+	}
+	if (s.cert == "") != (s.key == "") {
+		return errors.New("-tls-cert and -tls-key go together")
+	}
+	if s.cert != "" && issuer.Scheme != "https" {
+		return fmt.Errorf("-issuer %s is not https, but -tls-cert is given", s.issuer)
+	}
+	if s.cert == "" {
+		return checkPlain(s.listen)
+	}
+	return nil
+}
+
+// run is the whole program.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	s, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "jurat-broker: error: %v\njurat-broker: hint: see jurat-broker -help\n", err)
+		return exitUsage
+	}
+	if s.version {
+		fmt.Fprintln(stdout, "jurat-broker", version)
+		return exitOK
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if err := serve(ctx, s, log); err != nil {
+		fmt.Fprintf(stderr, "jurat-broker: error: %v\n", err)
+		return exitEnvironment
+	}
+	return exitOK
+}
+
+// serve runs the broker until ctx ends.
+func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
+	authorities, err := enrol.Open(s.roots...)
+	if err != nil {
+		return err
+	}
+	k, err := keys.Open(s.data, rand.Reader)
+	if err != nil {
+		return err
+	}
+	origin, err := audit.Origin(s.issuer)
+	if err != nil {
+		return err
+	}
+	signer, err := audit.NewSigner(origin, k.Log)
+	if err != nil {
+		return err
+	}
+	db, err := sqlite.Open(ctx, filepath.Join(s.data, "broker.db"), signer, time.Now())
+	if err != nil {
+		return fmt.Errorf("%w%s", err, madeHint(k))
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := checkMade(ctx, db, k); err != nil {
+		return err
+	}
+	policy := verify.DefaultPolicy()
+	policy.UnsafeClockGrace = s.grace
+	b, err := broker.New(broker.Config{
+		Issuer: s.issuer, TrustDomain: s.domain, Authorities: authorities, Policy: policy, Log: log, Now: time.Now, Rand: rand.Reader,
+	}, db, k, signer)
+	if err != nil {
+		return err
+	}
+	listeners, err := listen(s)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "issuer", s.issuer, "listen", listeners.public.Addr(), "admin", s.admin, "trust_domain", s.domain,
+		"ek_roots", authorities.Roots(), "log", origin, "log_key", signer.VerifierKey(), "version", version)
+	if len(k.Made) > 0 {
+		log.Info("keys made", "files", k.Made, "directory", s.data)
+	}
+	work, end := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() { b.Run(work) })
+	err = listeners.serve(ctx, b, log)
+	end()
+	background.Wait()
+	log.Info("ended")
+	return err
+}
+
+// madeHint says that a key which the store belongs to was missing.
+func madeHint(k *keys.Keys) string {
+	if slices.Contains(k.Made, keys.LogFile) {
+		return " (" + keys.LogFile + " was missing and has just been made: restore the old one)"
+	}
+	return ""
+}
+
+// checkMade refuses to go on with a log when the key behind the humans' names
+// was lost: they would all become others.
+func checkMade(ctx context.Context, db *store.Store, k *keys.Keys) error {
+	return db.View(ctx, func(r *store.Reader) error {
+		head, err := r.Head()
+		if err == nil && head.Size > 0 && slices.Contains(k.Made, keys.PairwiseFile) {
+			err = fmt.Errorf("the log has %d entries, but %s was missing and has just been made: restore the old one", head.Size, keys.PairwiseFile)
+		}
+		return err
+	})
+}
