@@ -123,6 +123,7 @@ type parts struct {
 	log      *logstore.Log
 	table    *table
 	bootPath string
+	mode     peer.Mode // 0: the strongest of this kernel
 }
 
 func assemble(p parts) *Agent {
@@ -130,7 +131,7 @@ func assemble(p parts) *Agent {
 		sensor: p.sensor, facts: p.facts, meter: p.meter, openChip: p.openChip, chip: p.chip, broker: p.broker,
 		identity: p.identity, version: p.version, state: p.state, limits: p.limits, logger: p.logger,
 		random: rand.Reader, jitter: mathrand.Int64N, now: time.Now, boot: bootClock,
-		log: p.log, table: p.table, queue: make(chan *program, queueLength), watching: make(chan struct{}),
+		log: p.log, table: p.table, mode: p.mode, queue: make(chan *program, queueLength), watching: make(chan struct{}),
 		tasks: newTasks(), users: newCensus(p.limits),
 		meters: make(chan struct{}, measurers), places: make(chan struct{}, exchanges),
 	}
@@ -144,8 +145,10 @@ func (a *Agent) open(socket string) (err error) {
 	if a.host, err = readHost(); err != nil {
 		return err
 	}
-	if a.mode, err = peer.Detect(); err != nil {
-		return err
+	if a.mode == 0 {
+		if a.mode, err = peer.Detect(); err != nil {
+			return err
+		}
 	}
 	if a.identity.LogKey != "" {
 		head, err := os.ReadFile(filepath.Join(a.state, headName))
