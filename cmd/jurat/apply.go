@@ -65,13 +65,13 @@ func (a *app) apply(ctx context.Context, files []string) error {
 	}
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
-	out := applyJSON{Applied: []appliedJSON{}}
+	var out applyJSON
 	if err := a.operator().PostYAML(ctx, "applying", "/v1/apply", joined, &out); err != nil {
 		f := *classify(err)
 		f.err = fmt.Errorf("%s", origins.place(f.Error()))
 		return &f
 	}
-	out.Schema = "jurat.apply/v1"
+	out.Schema, out.Applied = "jurat.apply/v1", orEmpty(out.Applied)
 	return a.emit(&out, func(p *term.Printer) {
 		rows := make([][]term.Cell, len(out.Applied))
 		for i, r := range out.Applied {

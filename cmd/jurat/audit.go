@@ -32,29 +32,38 @@ type entryJSON struct {
 
 // auditEntry is one entry of the broker's log.
 type auditEntry struct {
-	Version    uint64           `json:"v"`
-	Type       string           `json:"type"`
-	Time       uint64           `json:"time_ms"`
-	Txn        string           `json:"txn"`
-	PrevTxn    string           `json:"prev_txn"`
-	Decision   string           `json:"decision"`
-	Agent      string           `json:"agent"`
-	Host       string           `json:"host"`
-	Instance   string           `json:"instance"`
-	Human      string           `json:"human"`
-	Target     string           `json:"target"`
-	Audience   string           `json:"audience"`
-	Actions    []string         `json:"actions"`
-	Failed     []check          `json:"failed"`
-	FailedMore uint64           `json:"failed_more"`
-	Attestors  map[string]uint8 `json:"attestors"`
-	Policy     string           `json:"policy_digest"`
-	Refs       string           `json:"refs_digest"`
-	Delegation string           `json:"delegation_id"`
-	D          string           `json:"d"`
-	Evidence   string           `json:"evidence_digest"`
-	JTI        string           `json:"jti_digest"`
-	Material   string           `json:"material_digest"`
+	Version    uint64   `json:"v"`
+	Type       string   `json:"type"`
+	Time       uint64   `json:"time_ms"`
+	Txn        string   `json:"txn"`
+	PrevTxn    string   `json:"prev_txn"`
+	Decision   string   `json:"decision"`
+	Agent      string   `json:"agent"`
+	Host       string   `json:"host"`
+	Instance   string   `json:"instance"`
+	Human      string   `json:"human"`
+	Target     string   `json:"target"`
+	Audience   string   `json:"audience"`
+	Actions    []string `json:"actions"`
+	Failed     []check  `json:"failed"`
+	FailedMore uint64   `json:"failed_more"`
+	Attestors  vector   `json:"attestors"`
+	Policy     string   `json:"policy_digest"`
+	Refs       string   `json:"refs_digest"`
+	Delegation string   `json:"delegation_id"`
+	D          string   `json:"d"`
+	Evidence   string   `json:"evidence_digest"`
+	JTI        string   `json:"jti_digest"`
+	Material   string   `json:"material_digest"`
+}
+
+// vector is what each attestor said, as AR4SI status.
+type vector struct {
+	Hardware   uint8 `json:"hardware"`
+	Boot       uint8 `json:"boot"`
+	Code       uint8 `json:"code"`
+	Provenance uint8 `json:"provenance"`
+	Context    uint8 `json:"context"`
 }
 
 func (a *app) auditCommand() *cobra.Command {
@@ -92,7 +101,10 @@ func (a *app) auditList(ctx context.Context, from, limit uint64) error {
 			return err
 		}
 		out.Size, out.Checkpoint = page.Size, page.Checkpoint
-		out.Entries = append(out.Entries, page.Entries...)
+		for _, e := range page.Entries {
+			e.Entry.Actions, e.Entry.Failed = orEmpty(e.Entry.Actions), orEmpty(e.Entry.Failed)
+			out.Entries = append(out.Entries, e)
+		}
 		out.Next = nil
 		if at := *next + uint64(len(page.Entries)); at < page.Size && len(page.Entries) > 0 {
 			out.Next = &at
@@ -141,22 +153,33 @@ func decisionStyle(d string) term.Style {
 	return term.Plain
 }
 
-// who names the workload and the host without what all names have in common.
+// who says who did it: the workload on its host, a person under their
+// pseudonym, or an operator.
 func (e *auditEntry) who() string {
-	var parts []string
-	for _, id := range []string{e.Agent, e.Host} {
-		if id == "" {
-			continue
-		}
-		if _, path, ok := strings.Cut(strings.TrimPrefix(id, "spiffe://"), "/"); ok {
-			id = path
-		}
-		parts = append(parts, id)
-	}
-	if len(parts) == 0 && e.Human != "" {
+	person := e.Human != "" && (e.Type == "approval" || e.Type == "refusal" || e.Type == "revocation")
+	switch {
+	case person:
 		return "person " + e.Human[:min(8, len(e.Human))]
+	case e.Type == "decision", e.Type == "revocation", e.Type == "host" && e.Decision == "enrolled":
+		var parts []string
+		for _, id := range []string{e.Agent, e.Host} {
+			if id != "" {
+				parts = append(parts, shortID(id))
+			}
+		}
+		return strings.Join(parts, " on ")
 	}
-	return strings.Join(parts, " on ")
+	return "operator"
+}
+
+// shortID is a SPIFFE ID without the trust domain.
+func shortID(id string) string {
+	if rest, ok := strings.CutPrefix(id, "spiffe://"); ok {
+		if _, path, ok := strings.Cut(rest, "/"); ok {
+			return path
+		}
+	}
+	return id
 }
 
 // what says which checks failed, or what else the entry is about.
@@ -171,7 +194,14 @@ func (e *auditEntry) what() string {
 	if len(parts) > 0 {
 		return "no from " + strings.Join(parts, ", ")
 	}
-	for _, s := range []string{strings.Join(e.Actions, ","), e.Audience, e.Target, e.Delegation} {
+	about := []string{strings.Join(e.Actions, ","), e.Audience, shortID(e.Target), e.Delegation}
+	if e.Type != "decision" {
+		about = append([]string{shortID(e.Agent), shortID(e.Host)}, about...)
+		if e.Type == "key" && e.Human != "" {
+			about = append(about, "person "+e.Human[:min(8, len(e.Human))])
+		}
+	}
+	for _, s := range about {
 		if s != "" {
 			parts = append(parts, s)
 		}

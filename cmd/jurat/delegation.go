@@ -76,9 +76,7 @@ func (d *delegationJSON) settle(op string) error {
 		return &brokerclient.BadAnswer{Op: op, Detail: fmt.Sprintf("%q (%s) is said to be %q (%s)", o.ID, delegation.Text(sum), d.ID, d.D)}
 	}
 	d.Delegation, d.Digest = o, "sha-256:"+sum.String()
-	if d.Approvals == nil {
-		d.Approvals = []approvalJSON{}
-	}
+	d.Approvals = orEmpty(d.Approvals)
 	return nil
 }
 
@@ -170,7 +168,7 @@ func (a *app) delegationListCommand() *cobra.Command {
 			ctx, cancel := a.bounded(c.Context())
 			defer cancel()
 			const op = "listing delegations"
-			out := delegationsJSON{Delegations: []*delegationJSON{}}
+			var out delegationsJSON
 			if err := a.operator().Get(ctx, op, "/v1/delegations", &out); err != nil {
 				return err
 			}
@@ -179,7 +177,7 @@ func (a *app) delegationListCommand() *cobra.Command {
 					return err
 				}
 			}
-			out.Schema = "jurat.delegations/v1"
+			out.Schema, out.Delegations = "jurat.delegations/v1", orEmpty(out.Delegations)
 			return a.emit(&out, func(p *term.Printer) { showDelegations(p, out.Delegations) })
 		},
 	}

@@ -208,6 +208,14 @@ func (a *app) emit(v any, text func(p *term.Printer)) error {
 	return nil
 }
 
+// orEmpty makes a list that is missing an empty one, which JSON shows as [].
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
 // readInput reads a whole file, or standard input when it is called "-", and
 // refuses more than limit bytes.
 func (a *app) readInput(name string, limit int) ([]byte, error) {

@@ -62,7 +62,7 @@ hexadecimal. Without it the TPM must have a certificate the broker trusts.`,
 			out.Schema = "jurat.host-add/v1"
 			return a.emit(out, func(p *term.Printer) {
 				p.Line("%s may enrol as %s within %v, once. On the host, as root:", out.Name, out.Host, time.Duration(out.ExpiresIn)*time.Second)
-				p.Line("  juratd enrol -broker URL -host %s -token-file FILE", out.Name)
+				p.Line("  juratd enrol -broker %s -host %s -token-file FILE", orWord(a.broker, "URL"), out.Name)
 				p.Line("with this in FILE:")
 				p.Line("%s", out.EnrolToken)
 			})
@@ -101,11 +101,11 @@ func (a *app) hostListCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := a.bounded(c.Context())
 			defer cancel()
-			out := hostsJSON{Hosts: []hostJSON{}}
+			var out hostsJSON
 			if err := a.operator().Get(ctx, "listing hosts", "/v1/hosts", &out); err != nil {
 				return err
 			}
-			out.Schema = "jurat.hosts/v1"
+			out.Schema, out.Hosts = "jurat.hosts/v1", orEmpty(out.Hosts)
 			return a.emit(&out, func(p *term.Printer) {
 				rows := make([][]term.Cell, len(out.Hosts))
 				for i, h := range out.Hosts {

@@ -86,7 +86,7 @@ func (a *app) fetch(ctx context.Context, k kind) ([]registered, error) {
 	if err := a.operator().Get(ctx, "listing "+k.plural, "/v1/"+k.plural, &all); err != nil {
 		return nil, err
 	}
-	return append([]registered{}, all[k.plural]...), nil
+	return orEmpty(all[k.plural]), nil
 }
 
 func (a *app) listCommand(k kind, single string) *cobra.Command {
@@ -128,7 +128,7 @@ func (a *app) showCommand(k kind, single string) *cobra.Command {
 			for i := range list {
 				if list[i].name() == args[0] {
 					out := map[string]any{"schema": "jurat." + single + "/v1", single: list[i]}
-					return a.emit(out, func(p *term.Printer) { showYAML(p, list[i].raw) })
+					return a.emit(out, func(p *term.Printer) { showYAML(p, &list[i]) })
 				}
 			}
 			return &failure{exit: exitNo, code: "not-found", err: fmt.Errorf("no %s %q", single, args[0]), hint: "'jurat " + single + " list' has them"}
@@ -136,25 +136,56 @@ func (a *app) showCommand(k kind, single string) *cobra.Command {
 	}
 }
 
+// members are those of registrations, in the order in which people write them.
+var members = []string{"kind", "id", "name", "audience", "machines", "bearer", "lifetime", "minimum", "code", "context", "boot", "keys"}
+
 // showYAML prints JSON as YAML, which is what people write registrations in.
-func showYAML(p *term.Printer, raw json.RawMessage) {
+// What the broker adds is a comment.
+func showYAML(p *term.Printer, r *registered) {
 	var node yaml.Node
-	if err := yaml.Unmarshal(raw, &node); err != nil { // JSON is YAML
-		p.Line("%s", raw)
+	if err := yaml.Unmarshal(r.raw, &node); err != nil || len(node.Content) != 1 { // JSON is YAML
+		p.Line("%s", r.raw)
 		return
 	}
-	block(&node)
-	text, err := yaml.Marshal(&node)
+	object := node.Content[0]
+	order(object)
+	block(object)
+	text, err := yaml.Marshal(object)
 	if err != nil {
-		p.Line("%s", raw)
+		p.Line("%s", r.raw)
 		return
+	}
+	if r.Digest != "" {
+		p.Styled(term.Dim, "# %s, updated %s", r.Digest, r.Updated)
 	}
 	paragraphs(p, "", string(text))
 }
 
+// order sorts the members of a registration and drops what the broker added.
+func order(object *yaml.Node) {
+	type member struct{ name, value *yaml.Node }
+	var all []member
+	for i := 0; i+1 < len(object.Content); i += 2 {
+		if name := object.Content[i].Value; name != "digest" && name != "updated" {
+			all = append(all, member{object.Content[i], object.Content[i+1]})
+		}
+	}
+	rank := func(m member) int {
+		if i := slices.Index(members, m.name.Value); i >= 0 {
+			return i
+		}
+		return len(members)
+	}
+	slices.SortStableFunc(all, func(a, b member) int { return rank(a) - rank(b) })
+	object.Content = nil
+	for _, m := range all {
+		object.Content = append(object.Content, m.name, m.value)
+	}
+}
+
 // block takes the braces and needless quotes off.
 func block(n *yaml.Node) {
-	n.Style = 0
+	n.Style &^= yaml.FlowStyle | yaml.DoubleQuotedStyle
 	for _, c := range n.Content {
 		block(c)
 	}

@@ -208,16 +208,21 @@ func sampleBroker(t *testing.T, w *world) {
 	w.answers("GET /readyz", `{"status":"ready"}`)
 }
 
-const sampleAudit = `{"size":48215,"checkpoint":"jurat.dev/log/x\n48215\nAAAA\n","next":48215,"entries":[
-	{"index":48213,"leaf":"sha-256:aa","entry":{"v":1,"type":"decision","time_ms":1795435200123,"txn":"ALLOWED","prev_txn":"EVIDENCE","decision":"allow",
+const sampleAudit = `{"size":48219,"checkpoint":"jurat.dev/log/x\n48219\nAAAA\n","next":48219,"entries":[
+	{"index":48213,"leaf":"aa","entry":{"v":1,"type":"decision","time_ms":1795435200123,"txn":"ALLOWED","prev_txn":"EVIDENCE","decision":"allow",
 	 "agent":"spiffe://example.test/agents/invoice","host":"spiffe://example.test/host/h17","instance":"b1c2:4711:99812:2","human":"00","target":"",
 	 "audience":"https://invoices.example","actions":["invoice.read"],"failed":[],"failed_more":0,
 	 "attestors":{"hardware":2,"boot":2,"code":2,"provenance":2,"context":2},"policy_digest":"","refs_digest":"","delegation_id":"dlg_x","d":"",
 	 "evidence_digest":"","jti_digest":"","material_digest":""}},
-	{"index":48214,"leaf":"sha-256:bb","entry":{"v":1,"type":"decision","time_ms":1795435201000,"txn":"DENIED","decision":"deny",
+	{"index":48214,"leaf":"bb","entry":{"v":1,"type":"decision","time_ms":1795435201000,"txn":"DENIED","decision":"deny",
 	 "agent":"spiffe://example.test/agents/invoice","host":"spiffe://example.test/host/h17","human":"","actions":[],
 	 "failed":[{"attestor":"code","check":"exe-digest"},{"attestor":"context","check":"unit"}],"failed_more":3,
-	 "attestors":{"hardware":2,"boot":2,"code":96,"provenance":2,"context":96}}}]}`
+	 "attestors":{"hardware":2,"boot":2,"code":96,"provenance":2,"context":96}}},
+	{"index":48215,"leaf":"cc","entry":{"type":"approval","time_ms":1795435202000,"txn":"A","decision":"approval","human":"9a2ca2fd0011",
+	 "agent":"spiffe://example.test/agents/invoice","delegation_id":"dlg_x","actions":[],"failed":[]}},
+	{"index":48216,"leaf":"dd","entry":{"type":"host","time_ms":1795435203000,"txn":"B","decision":"enrolled","host":"spiffe://example.test/host/h17"}},
+	{"index":48217,"leaf":"ee","entry":{"type":"policy","time_ms":1795435204000,"txn":"C","decision":"created","target":"spiffe://example.test/agents/invoice"}},
+	{"index":48218,"leaf":"ff","entry":{"type":"key","time_ms":1795435205000,"txn":"D","decision":"added","human":"9a2ca2fd0011"}}]}`
 
 const sampleDenied = `{"type":"https://jurat.dev/problems/attestation-refused","title":"the code attestor refused","status":400,"txn":"DENIED",
 	"decision":"deny","time":"2026-11-23T12:00:01Z","agent":"spiffe://example.test/agents/invoice","host":"spiffe://example.test/host/h17",

@@ -85,13 +85,19 @@ func (a *app) why(ctx context.Context, txn string) error {
 	}
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
-	out := &whyJSON{Stations: []stationJSON{}, Passed: []string{}, Checks: []stationJSON{}}
+	out := new(whyJSON)
 	if err := client.Get(ctx, "asking why", "/v1/explain/"+url.PathEscape(txn), out); err != nil {
 		return err
 	}
 	out.Schema = "jurat.why/v1"
 	for _, f := range out.Failed {
-		out.Stations = append(out.Stations, stationJSON{Attestor: f.Attestor, Check: f.Check, Expected: []string{}, Observed: []string{}})
+		out.Stations = append(out.Stations, stationJSON{Attestor: f.Attestor, Check: f.Check})
+	}
+	out.Stations, out.Checks, out.Passed = orEmpty(out.Stations), orEmpty(out.Checks), orEmpty(out.Passed)
+	for _, list := range [][]stationJSON{out.Stations, out.Checks} {
+		for i := range list {
+			list[i].Expected, list[i].Observed = orEmpty(list[i].Expected), orEmpty(list[i].Observed)
+		}
 	}
 	return a.emit(out, func(p *term.Printer) { showWhy(p, out) })
 }
