@@ -34,70 +34,78 @@ func sameFile(t *testing.T, what string, f File, st unix.Stat_t) {
 	}
 }
 
+// sameProcess compares an event's process with /proc and its pidfd.
+func sameProcess(t *testing.T, ev Event, c *child) {
+	t.Helper()
+	p := ev.Process
+	if ticks := startTicks(t, c.Process.Pid); p.TID != p.PID || p.Start/1e7 != ticks {
+		t.Errorf("%s of %+v, /proc has start %d0 ms", ev.Kind, p, ticks)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(c.pidfd, &st); err != nil {
+		t.Fatal(err)
+	}
+	if kernelFrom(t, 6, 9) != (p.PidfdInode != 0) || p.PidfdInode != 0 && p.PidfdInode != st.Ino {
+		t.Errorf("%s has pidfd inode %d, fstat says %d", ev.Kind, p.PidfdInode, st.Ino)
+	}
+	if p.Taints != 0 {
+		t.Errorf("%s has taints %v", ev.Kind, p.Taints.Names())
+	}
+}
+
 func TestForkExecExitAgainstProc(t *testing.T) {
-	s := open(t, Options{})
-	tp := record(t, s)
+	tp := record(t, open(t, Options{}))
 	c := spawn(t, exec.Command(cat, "-", strings.Repeat("x", 200)))
 	pid := c.Process.Pid
 	fork := tp.await(t, "fork", is(KindFork, pid))
 	run := tp.await(t, "exec", is(KindExec, pid))
-
+	sameProcess(t, fork, c)
+	sameProcess(t, run, c)
 	if fork.Parent.PID != uint32(os.Getpid()) || run.Parent != fork.Parent {
 		t.Errorf("parents %+v and %+v, want pid %d", fork.Parent, run.Parent, os.Getpid())
 	}
 	if fork.Process.Generation != fork.Parent.Generation || run.Process.Generation != fork.Process.Generation+1 {
 		t.Errorf("generations: parent %d, fork %d, exec %d", fork.Parent.Generation, fork.Process.Generation, run.Process.Generation)
 	}
-	for _, ev := range []Event{fork, run} {
-		p := ev.Process
-		if p.TID != p.PID || p.Start != run.Process.Start || p.Start/1e7 != startTicks(t, pid) {
-			t.Errorf("%s of %+v, /proc has start %d0 ms", ev.Kind, p, startTicks(t, pid))
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(c.pidfd, &st); err != nil {
-			t.Fatal(err)
-		}
-		if st.Ino != p.PidfdInode && p.PidfdInode != 0 {
-			t.Errorf("%s has pidfd inode %d, fstat says %d", ev.Kind, p.PidfdInode, st.Ino)
-		}
-		if p.PidfdInode == 0 && kernelFrom(t, 6, 9) {
-			t.Errorf("%s has no pidfd inode", ev.Kind)
-		}
-		if p.Taints != 0 {
-			t.Errorf("%s has taints %v", ev.Kind, p.Taints.Names())
-		}
-	}
-	if !fork.Process.Seen || run.Process.Seen {
-		t.Errorf("seen: fork %v (parent runs from before), exec %v", fork.Process.Seen, run.Process.Seen)
-	}
-	st := stat(t, fmt.Sprintf("/proc/%d/exe", pid))
-	sameFile(t, "file", run.Program.File, st)
-	backing := run.Program.File
-	backing.Mount = MountUnknown
-	if run.Program.Backing != backing {
-		t.Errorf("backing %+v, file %+v", run.Program.Backing, run.Program.File)
-	}
-	if run.Program.File.Mount != MountAttached || run.Program.Memfd() || run.Program.File.Writers >= 0 {
-		t.Errorf("file %+v", run.Program.File)
-	}
-	if want := FlagFile | FlagBacking; run.Flags&^FlagBackingMapped != want || run.Flags.Has(FlagBackingMapped) != kernelFrom(t, 5, 17) {
-		t.Errorf("flags %b, want %b", run.Flags, want)
-	}
-	p := run.Program
-	if p.Argc != 3 || p.ArgvLen != uint32(len(cat)+1+2+201) || p.Argv.String() != (cat + "\x00-\x00" + strings.Repeat("x", 200))[:128] {
-		t.Errorf("argc %d, %d bytes: %q", p.Argc, p.ArgvLen, p.Argv.String())
-	}
-	if p.Filename.String() != cat || p.Interp.String() != cat || p.CommString() != "cat" {
-		t.Errorf("filename %q, interp %q, comm %q", p.Filename.String(), p.Interp.String(), p.CommString())
+	if fork.Process.Start != run.Process.Start || !fork.Process.Seen || run.Process.Seen {
+		t.Errorf("fork of %+v, exec of %+v", fork.Process, run.Process)
 	}
 	if run.CgroupID == 0 || run.CgroupID != fork.CgroupID || run.Time < run.Process.Start {
 		t.Errorf("cgroup %d and %d, time %d", fork.CgroupID, run.CgroupID, run.Time)
 	}
-
 	c.in.Close()
 	exit := tp.await(t, "exit", is(KindExit, pid))
-	if exit.Status != 1<<8 || exit.Process.Instance != run.Process.Instance { // cat finds no file xxx…
+	if exit.Status != 1<<8 || exit.Process != run.Process { // cat finds no file xxx…
 		t.Errorf("exit %+v with status %#x", exit.Process, exit.Status)
+	}
+}
+
+func TestProgramAgainstStat(t *testing.T) {
+	tp := record(t, open(t, Options{}))
+	c := spawn(t, exec.Command(cat, "-", strings.Repeat("x", 200)))
+	ev := tp.await(t, "exec", is(KindExec, c.Process.Pid))
+	p := ev.Program
+	sameFile(t, "file", p.File, stat(t, fmt.Sprintf("/proc/%d/exe", c.Process.Pid)))
+	if p.File.Mount != MountAttached || p.Memfd() || p.File.Writers >= 0 {
+		t.Errorf("file %+v", p.File)
+	}
+	backing := p.File
+	backing.Mount = MountUnknown
+	if p.Backing != backing {
+		t.Errorf("backing %+v, file %+v", p.Backing, p.File)
+	}
+	want := FlagFile | FlagBacking
+	if kernelFrom(t, 5, 17) {
+		want |= FlagBackingMapped
+	}
+	if ev.Flags != want {
+		t.Errorf("flags %b, want %b", ev.Flags, want)
+	}
+	if p.Argc != 3 || p.ArgvLen != uint32(len(cat)+1+2+201) || p.Argv.String() != (cat + "\x00-\x00" + strings.Repeat("x", 200))[:128] {
+		t.Errorf("argc %d, %d bytes: %q", p.Argc, p.ArgvLen, p.Argv.String())
+	}
+	if p.Filename.String() != cat || p.Interp.String() != cat || p.CommString() != "cat" || p.OldTID != ev.Process.PID {
+		t.Errorf("filename %q, interp %q, comm %q, old tid %d", p.Filename.String(), p.Interp.String(), p.CommString(), p.OldTID)
 	}
 }
 

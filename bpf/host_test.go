@@ -90,7 +90,8 @@ func execFromThread(args []string) error {
 	return <-done
 }
 
-// execWithoutLeader ends the leader's thread, then calls exec on another.
+// execWithoutLeader ends the leader's thread, waits for a line, then calls
+// exec on another.
 func execWithoutLeader(args []string) error {
 	done := make(chan error)
 	go func() {
@@ -101,6 +102,9 @@ func execWithoutLeader(args []string) error {
 				break
 			}
 			time.Sleep(time.Millisecond)
+		}
+		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+			done <- err
 		}
 		done <- syscall.Exec(args[0], args, nil)
 	}()

@@ -83,6 +83,28 @@ func total(t testing.TB, position []uint64, err error) (sum uint64) {
 	return sum
 }
 
+// instance is a process, with its start in the ticks that /proc shows.
+type instance struct {
+	pid   uint32
+	ticks uint64
+}
+
+// ledger is what arrived.
+type ledger struct {
+	records map[instance]int
+	read    map[Kind]uint64
+	lost    map[Cause]uint64
+}
+
+func (l *ledger) enter(ev *Event) {
+	if ev.Kind == KindLost {
+		l.lost[ev.Lost.Cause] += ev.Lost.Count
+		return
+	}
+	l.read[ev.Kind]++
+	l.records[instance{ev.Process.PID, ev.Process.Start / 1e7}]++
+}
+
 // 10,000 programs against a ring that is read now and then: every record is
 // either read or counted, and every process that lost one is tainted.
 func TestFullRingIsCountedAndTaints(t *testing.T) {
@@ -91,87 +113,51 @@ func TestFullRingIsCountedAndTaints(t *testing.T) {
 	if testing.Short() {
 		programs = 1000
 	}
-	type life struct {
-		events  int
-		tainted bool
-	}
-	type instance struct {
-		pid   uint32
-		start uint64
-	}
-	lives := make(map[instance]*life)
-	read, lost := make(map[Kind]uint64), make(map[Cause]uint64)
-	take := func(ev *Event) {
-		if ev.Kind == KindLost {
-			lost[ev.Lost.Cause] += ev.Lost.Count
-			return
-		}
-		read[ev.Kind]++
-		id := instance{ev.Process.PID, ev.Process.Start}
-		if lives[id] == nil {
-			lives[id] = new(life)
-		}
-		lives[id].events++
-	}
+	l := &ledger{make(map[instance]int), make(map[Kind]uint64), make(map[Cause]uint64)}
+	tainted := make(map[instance]bool)
 	path := tiny(t)
-	taintedPids := make([]bool, 0, programs)
-	pids := make([]int, 0, programs)
-	starts := make([]uint64, 0, programs)
 	for i := range programs {
 		run(t, path, func(pid, pidfd int) {
-			pids = append(pids, pid)
-			starts = append(starts, startTicks(t, pid))
-			taintedPids = append(taintedPids, stateOf(t, s, pidfd).Taints == TaintEventLoss)
+			tainted[instance{uint32(pid), startTicks(t, pid)}] = stateOf(t, s, pidfd).Taints == TaintEventLoss
 		})
 		if i%500 == 499 {
-			drain(t, s, take)
+			drain(t, s, l.enter)
 		}
 	}
 	position, err := s.Position()
 	issued := total(t, position, err)
-	drain(t, s, take)
-	byTicks := make(map[instance]*life)
-	for id, l := range lives {
-		byTicks[instance{id.pid, id.start / 1e7}] = l
+	drain(t, s, l.enter)
+	if !s.Consumed(position) {
+		t.Error("drained, but not consumed")
 	}
-	var whole, harmed int
-	for i, pid := range pids {
-		events := 0
-		if l := byTicks[instance{uint32(pid), starts[i]}]; l != nil {
-			events = l.events
+
+	var harmed int
+	for id, is := range tainted {
+		if (l.records[id] < 3) != is {
+			t.Errorf("pid %d: %d of 3 records arrived, tainted %v", id.pid, l.records[id], is)
 		}
-		if (events < 3) != taintedPids[i] {
-			t.Errorf("pid %d: %d of 3 records arrived, tainted %v", pid, events, taintedPids[i])
-		}
-		if events == 3 {
-			whole++
-		} else {
+		if is {
 			harmed++
 		}
+	}
+	if len(tainted) != programs || harmed == 0 || harmed == programs {
+		t.Errorf("%d programs, %d processes, %d harmed", programs, len(tainted), harmed)
 	}
 	losses, err := s.Losses()
 	if err != nil {
 		t.Fatal(err)
 	}
 	counted := losses.Exec + losses.Fork + losses.Exit + losses.Cgroup
-	var records uint64
-	for _, n := range read {
-		records += n
+	records := l.read[KindExec] + l.read[KindFork] + l.read[KindExit] + l.read[KindCgroup]
+	if len(l.lost) != 1 || l.lost[CauseRingFull] != counted || losses.Unexplained != 0 {
+		t.Errorf("reported lost %v, losses %+v", l.lost, losses)
 	}
-	if lost[CauseUnexplained] != 0 || lost[CauseSkipped] != 0 || losses.Unexplained != 0 {
-		t.Errorf("lost %v, losses %+v", lost, losses)
+	// Other processes of the host may have made more since.
+	if records+counted < issued || l.read[KindExec]+losses.Exec < uint64(programs) {
+		t.Errorf("%d records and %d losses of %d; %d and %d of %d programs",
+			records, counted, issued, l.read[KindExec], losses.Exec, programs)
 	}
-	if records+lost[CauseRingFull] < issued || lost[CauseRingFull] != counted {
-		t.Errorf("%d records read, %d reported lost, %d counted lost, %d issued", records, lost[CauseRingFull], counted, issued)
-	}
-	if read[KindExec]+losses.Exec < uint64(programs) || harmed == 0 || whole == 0 {
-		t.Errorf("%d exec records read, %d lost, of %d programs; %d whole, %d harmed", read[KindExec], losses.Exec, programs, whole, harmed)
-	}
-	if position, err := s.Position(); err != nil || !s.Consumed(position) {
-		// Other processes of the host may have made records since.
-		s.publish()
-	}
-	t.Logf("%d programs: %d whole, %d tainted; %d records read, %d lost", programs, whole, harmed, records, counted)
+	t.Logf("%d programs: %d tainted; %d records read, %d lost", programs, harmed, records, counted)
 }
 
 // Records that somebody else takes from the ring are missed, also the last.

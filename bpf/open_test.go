@@ -84,6 +84,15 @@ func TestOpenRefusesRingSize(t *testing.T) {
 	}
 }
 
+func TestOpenRefusesPoll(t *testing.T) {
+	for _, poll := range []time.Duration{-1, time.Microsecond, time.Hour} {
+		if s, err := Open(Options{Poll: poll}); err == nil || !strings.Contains(err.Error(), "poll interval") {
+			s.Close()
+			t.Errorf("poll interval %v: %v", poll, err)
+		}
+	}
+}
+
 func TestCanaryMustBeSeen(t *testing.T) {
 	needKernel(t)
 	s := &Sensor{poll: DefaultPoll}
@@ -137,8 +146,8 @@ func TestCanaryIsInTheStream(t *testing.T) {
 		t.Errorf("execs of the canary: %v, %d lost", kinds, lost)
 	}
 	position, err := s.Position()
-	if total(t, position, err) < 3 {
-		t.Errorf("position %v, %v", position, err)
+	if now, clockErr := bootTime(); total(t, position, err) < 3 || clockErr != nil || s.Since() == 0 || s.Since() > now {
+		t.Errorf("position %v, attached at %d, now %d, %v", position, s.Since(), now, clockErr)
 	}
 }
 

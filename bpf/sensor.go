@@ -44,6 +44,7 @@ type Sensor struct {
 	ring    *ringbuf.Reader
 	memory  *ebpf.Memory // of the counters
 	poll    time.Duration
+	since   uint64
 	fired   [KindSeen + 1]atomic.Bool
 
 	consumed    []atomic.Uint64 // per CPU: every record up to this number was delivered
@@ -74,6 +75,9 @@ func Open(o Options) (*Sensor, error) {
 	}
 	if page := os.Getpagesize(); o.RingBytes < page || o.RingBytes&(o.RingBytes-1) != 0 || o.RingBytes > 1<<30 {
 		return nil, fmt.Errorf("event ring of %d bytes: want a power of two from %d to %d", o.RingBytes, page, 1<<30)
+	}
+	if o.Poll < time.Millisecond || o.Poll > time.Minute {
+		return nil, fmt.Errorf("poll interval of %v: want 1ms to 1m", o.Poll)
 	}
 	s := &Sensor{poll: o.Poll}
 	if err := s.load(o.RingBytes); err != nil {
@@ -138,11 +142,11 @@ func (s *Sensor) attach() error {
 		}
 		s.links = append(s.links, l)
 	}
-	now, err := bootTime()
-	if err != nil {
+	var err error
+	if s.since, err = bootTime(); err != nil {
 		return err
 	}
-	if err := s.objects.AttachedAt.Set(now); err != nil {
+	if err := s.objects.AttachedAt.Set(s.since); err != nil {
 		return fmt.Errorf("setting the time of attachment: %w", err)
 	}
 	return nil
@@ -183,6 +187,9 @@ func (s *Sensor) use() error {
 
 // Tier names what this sensor can claim, for the evidence.
 func (s *Sensor) Tier() string { return TierTracepoint }
+
+// Since returns when all programs were attached, in nanoseconds since boot.
+func (s *Sensor) Since() uint64 { return s.since }
 
 // bootTime is the clock of the records: nanoseconds since boot, suspend included.
 func bootTime() (uint64, error) {

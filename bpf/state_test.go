@@ -172,6 +172,15 @@ func TestSnapshotTakesInWhatRuns(t *testing.T) {
 	if st := stateOf(t, s, c.pidfd); !st.Seen || st.Generation != ev.Process.Generation || st.Measured {
 		t.Errorf("state %+v", st)
 	}
+	// Kernel threads are no processes, but start helpers that are.
+	kthreadd, err := unix.PidfdOpen(2, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(kthreadd)
+	if st := stateOf(t, s, kthreadd); st.Taints != 0 {
+		t.Errorf("state of kthreadd %+v", st)
+	}
 	c.say(t)
 	run := tp.await(t, "exec", is(KindExec, pid)).Process
 	if st := stateOf(t, s, c.pidfd); st.Seen || run.Seen || run.Generation != ev.Process.Generation+1 || st.Taints != 0 {
@@ -190,6 +199,9 @@ func TestThreadExecKeepsState(t *testing.T) {
 	fillRing(t, s)
 	c := spawn(t, actor("thread-exec", cat))
 	before := stateOf(t, s, c.pidfd)
+	for before.Seen { // a starter returns a little before the kernel's exec is over
+		before = stateOf(t, s, c.pidfd)
+	}
 	if before.Taints != TaintEventLoss {
 		t.Fatalf("taints %v before the second exec", before.Taints.Names())
 	}
@@ -207,17 +219,51 @@ func TestThreadExecKeepsState(t *testing.T) {
 	}
 }
 
-// A leader that is gone cannot pass its state on: the heir is tainted.
+// A leader that is gone cannot pass its state on: the heir is tainted. Only
+// of a process from before the sensor, and before the snapshot, nothing can
+// have been lost.
 func TestThreadExecAfterLeaderEndedIsTainted(t *testing.T) {
+	catExec := func(c *child) func(*Event) bool {
+		return func(ev *Event) bool { return is(KindExec, c.Process.Pid)(ev) && ev.Program.CommString() == "cat" }
+	}
+	needKernel(t)
+	early := spawn(t, actor("orphan-exec", cat))
 	s := open(t, Options{})
+	tp := record(t, s)
+	early.say(t)
+	if ev := tp.await(t, "exec of cat", catExec(early)); !ev.Flags.Has(FlagThreadExec) || ev.Process.Taints != 0 {
+		t.Errorf("from before: flags %b, taints %v", ev.Flags, ev.Process.Taints.Names())
+	}
+	late := spawn(t, actor("orphan-exec", cat))
+	early = spawn(t, actor("orphan-exec", cat))
+	late.say(t)
+	if ev := tp.await(t, "exec of cat", catExec(late)); ev.Process.Taints != TaintStateLost {
+		t.Errorf("after attaching: taints %v", ev.Process.Taints.Names())
+	}
+	if err := s.objects.AttachedAt.Set(s.since + 1<<60); err != nil { // only the snapshot tells now
+		t.Fatal(err)
+	}
 	if err := s.Snapshot(func(*Event) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
+	early.say(t)
+	if ev := tp.await(t, "exec of cat", catExec(early)); ev.Process.Taints != TaintStateLost {
+		t.Errorf("after the snapshot: taints %v", ev.Process.Taints.Names())
+	}
+}
+
+func TestTaintIsInherited(t *testing.T) {
+	s := open(t, Options{RingBytes: 1 << 16})
+	fillRing(t, s)
+	c := spawn(t, exec.Command("/bin/sh", "-c", "read x; (read y); true"))
+	for stateOf(t, s, c.pidfd).Seen {
+		continue // see above
+	}
 	tp := record(t, s)
-	c := spawn(t, actor("orphan-exec", cat))
-	ev := tp.await(t, "exec of cat", func(ev *Event) bool { return is(KindExec, c.Process.Pid)(ev) && ev.Program.CommString() == "cat" })
-	if !ev.Flags.Has(FlagThreadExec) || ev.Process.Taints != TaintStateLost {
-		t.Errorf("flags %b, taints %v", ev.Flags, ev.Process.Taints.Names())
+	c.say(t)
+	ev := tp.await(t, "subshell", func(ev *Event) bool { return ev.Kind == KindFork && ev.Parent.PID == uint32(c.Process.Pid) })
+	if ev.Process.Taints != TaintEventLoss {
+		t.Errorf("child of a tainted process has taints %v", ev.Process.Taints.Names())
 	}
 }
 
