@@ -94,7 +94,9 @@ func verifyProof(text, thumbprint string) (*proofClaims, error) {
 		return nil, badProof(RuleProofKey, "%v", err)
 	}
 	if got := base64.RawURLEncoding.EncodeToString(sum); !equal(got, thumbprint) {
-		return nil, badProof(RuleThumbprint, "key %s, the token is bound to %s", got, clip(thumbprint))
+		// The proof is good, but not for this token (RFC 9449 section 7.1, the
+		// example of an invalid key binding).
+		return nil, badToken(RuleThumbprint, "key %s, the token is bound to %s", got, clip(thumbprint))
 	}
 	p := new(proofClaims)
 	if err := json.Unmarshal(payload, p); err != nil {

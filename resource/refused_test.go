@@ -254,6 +254,9 @@ func TestRefused(t *testing.T) {
 			if !errors.As(err, &no) || no.Rule != row.rule {
 				t.Fatalf("got %v, want rule %s", err, row.rule)
 			}
+			if proofs := strings.HasPrefix(string(row.rule), "proof-") || strings.Contains(" htm htu iat ath jti ", " "+string(row.rule)+" "); proofs != (no.Code == codeProof) {
+				t.Errorf("error code %q", no.Code)
+			}
 			if no.Status != row.status || w.Code != row.status {
 				t.Errorf("status %d, answered %d, want %d", no.Status, w.Code, row.status)
 			}
