@@ -10,9 +10,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,8 +35,8 @@ import (
 type fakeSensor struct {
 	events chan bpf.Event
 
-	mu       sync.Mutex // guards what follows
-	seen     []bpf.Event
+	mu       sync.Mutex           // guards what follows
+	live     map[uint32]bpf.Event // what a snapshot shows
 	states   map[uint32]*bpf.State
 	barrier  error
 	barriers int
@@ -44,7 +46,7 @@ type fakeSensor struct {
 }
 
 func newFakeSensor() *fakeSensor {
-	return &fakeSensor{events: make(chan bpf.Event, 1<<16), states: make(map[uint32]*bpf.State)}
+	return &fakeSensor{events: make(chan bpf.Event, 1<<16), live: make(map[uint32]bpf.Event), states: make(map[uint32]*bpf.State)}
 }
 
 func (s *fakeSensor) Read(ev *bpf.Event) error {
@@ -66,10 +68,10 @@ func (s *fakeSensor) Read(ev *bpf.Event) error {
 
 func (s *fakeSensor) Snapshot(f func(*bpf.Event) error) error {
 	s.mu.Lock()
-	seen := append([]bpf.Event(nil), s.seen...)
+	live := maps.Clone(s.live)
 	s.mu.Unlock()
-	for i := range seen {
-		if err := f(&seen[i]); err != nil {
+	for _, ev := range live {
+		if err := f(&ev); err != nil {
 			return err
 		}
 	}
@@ -144,6 +146,9 @@ func (s *fakeSensor) exec(pid uint32, generation uint32) bpf.Instance {
 	s.mu.Unlock()
 	ev := bpf.Event{Kind: bpf.KindExec, Number: 1, Time: 5000, Process: bpf.Process{Instance: i, TID: pid}, Parent: bpf.Instance{PID: 1, Start: 1}}
 	ev.Program.Filename = bpf.NewText("/bin/agent")
+	s.mu.Lock()
+	s.live[pid] = ev
+	s.mu.Unlock()
 	s.say(ev)
 	return i
 }
@@ -163,6 +168,8 @@ func pidfdInode(pid uint32) uint64 {
 
 // fakeMeter measures nothing: it says what it is told.
 type fakeMeter struct {
+	sensor *fakeSensor
+
 	mu    sync.Mutex // guards what follows
 	delay time.Duration
 	size  int                            // bytes of padding in a measurement
@@ -210,17 +217,14 @@ func (m *fakeMeter) Look(pidfd int, _ *measure.Pins) evidence.State {
 		At: bootClock(), Alive: err == nil, Unmeasured: evidence.Known[uint64](0), Private: evidence.Known[uint64](0),
 		Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{}),
 	}
-	if st, err := fakeGeneration(pidfd); err == nil {
-		s.Generation = st
+	if st, err := m.sensor.State(pidfd); err == nil {
+		s.Generation = st.Generation
 	}
 	if look != nil {
 		look(n, &s)
 	}
 	return s
 }
-
-// fakeGeneration is 1 for every process: the rig says otherwise where it has to.
-func fakeGeneration(int) (uint32, error) { return 1, nil }
 
 func fakeProcess(f *measure.Facts, size int) *evidence.Process {
 	const reason = "not-collected"
@@ -288,6 +292,7 @@ type rig struct {
 	agent  *Agent
 	limits Limits
 	mode   peer.Mode
+	skew   atomic.Int64 // of the agent's clock
 	open   func(context.Context) (Chip, error)
 	log    bytes.Buffer
 	logMu  sync.Mutex
@@ -300,9 +305,10 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rig{
-		t: t, state: filepath.Join(dir, "state"), socket: filepath.Join(dir, "s"), sensor: newFakeSensor(), meter: new(fakeMeter),
+		t: t, state: filepath.Join(dir, "state"), socket: filepath.Join(dir, "s"), sensor: newFakeSensor(),
 		chip: new(fakeChip), double: newDouble(t), limits: DefaultLimits(),
 	}
+	r.meter = &fakeMeter{sensor: r.sensor}
 	r.limits.Deadline, r.limits.Gather = 20*time.Second, 200*time.Millisecond
 	r.open = func(context.Context) (Chip, error) {
 		r.chip.mu.Lock()
@@ -352,6 +358,7 @@ func (r *rig) start() *rig {
 		sensor: r.sensor, facts: SensorFacts{Tier: "tracepoint", Object: sha256.Sum256(nil), Programs: []evidence.Program{{Name: "on_exec", Fired: true}}},
 		meter: r.meter, openChip: r.open, chip: chip, broker: client, identity: id, state: r.state, version: "test",
 		limits: r.limits, logger: slog.New(slog.NewTextHandler(r, nil)), log: log, table: table, bootPath: filepath.Join(r.state, "boot-log"), mode: r.mode,
+		now: func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) },
 	})
 	if err := r.agent.open(r.socket); err != nil {
 		r.t.Fatal(err)
@@ -389,6 +396,27 @@ func (r *rig) start() *rig {
 func (r *rig) self() *rig {
 	r.sensor.exec(uint32(os.Getpid()), 1)
 	return r
+}
+
+// onLook has f change each look, which it is told the number of.
+func (r *rig) onLook(f func(n int, s *evidence.State)) {
+	r.meter.mu.Lock()
+	defer r.meter.mu.Unlock()
+	r.meter.look = f
+}
+
+// onMeasurement has f run in each full measurement.
+func (r *rig) onMeasurement(f func(pidfd int) error) {
+	r.meter.mu.Lock()
+	defer r.meter.mu.Unlock()
+	r.meter.full = f
+}
+
+// duringQuote has f run in each quote.
+func (r *rig) duringQuote(f func()) {
+	r.chip.mu.Lock()
+	defer r.chip.mu.Unlock()
+	r.chip.during = f
 }
 
 func (r *rig) client() *local.Client { return &local.Client{Socket: r.socket} }

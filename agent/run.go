@@ -97,7 +97,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	defer meter.Close()
 	a := assemble(parts{
 		sensor: sensor, facts: facts, meter: meter, openChip: dev, chip: chip, broker: client, identity: id,
-		state: c.State, version: c.Version, limits: c.Limits, logger: c.Logger, log: log, table: table, bootPath: bootLogPath,
+		state: c.State, version: c.Version, limits: c.Limits, logger: c.Logger, log: log, table: table, bootPath: bootLogPath, now: time.Now,
 	})
 	defer a.closeChip()
 	if err := a.open(c.Socket); err != nil {
@@ -124,13 +124,14 @@ type parts struct {
 	table    *table
 	bootPath string
 	mode     peer.Mode // 0: the strongest of this kernel
+	now      func() time.Time
 }
 
 func assemble(p parts) *Agent {
 	a := &Agent{
 		sensor: p.sensor, facts: p.facts, meter: p.meter, openChip: p.openChip, chip: p.chip, broker: p.broker,
 		identity: p.identity, version: p.version, state: p.state, limits: p.limits, logger: p.logger,
-		random: rand.Reader, jitter: mathrand.Int64N, now: time.Now, boot: bootClock,
+		random: rand.Reader, jitter: mathrand.Int64N, now: p.now, boot: bootClock,
 		log: p.log, table: p.table, mode: p.mode, queue: make(chan *program, queueLength), watching: make(chan struct{}),
 		tasks: newTasks(), users: newCensus(p.limits),
 		meters: make(chan struct{}, measurers), places: make(chan struct{}, exchanges),

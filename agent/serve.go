@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -23,6 +24,9 @@ import (
 const (
 	readTimeout  = 3 * time.Second // for the request after the greeting
 	writeTimeout = 5 * time.Second
+
+	lingerTimeout = 200 * time.Millisecond
+	maxLinger     = 1 << 20 // bytes
 )
 
 // listen makes the socket. Everybody may connect: what they get depends on
@@ -97,7 +101,17 @@ func (a *Agent) converse(ctx context.Context, conn *net.UnixConn) {
 		return
 	}
 	// Who does not read the answer does not get it; that is all.
-	_, _ = conn.Write(append(line, '\n'))
+	if _, err := conn.Write(append(line, '\n')); err == nil && f != nil {
+		linger(conn)
+	}
+}
+
+// linger takes in what a client still writes after it was refused. Closing a
+// connection with unread data would take the answer away from it.
+func linger(conn *net.UnixConn) {
+	if conn.CloseWrite() == nil && conn.SetReadDeadline(time.Now().Add(lingerTimeout)) == nil {
+		_, _ = io.CopyN(io.Discard, conn, maxLinger)
+	}
 }
 
 func (a *Agent) hear(ctx context.Context, conn *net.UnixConn) (any, *local.Error) {

@@ -136,7 +136,7 @@ func (c *Client) exchange(ctx context.Context, line []byte, file *os.File) ([]by
 }
 
 func converse(conn *net.UnixConn, line []byte, file *os.File) ([]byte, error) {
-	in := bufio.NewReaderSize(io.LimitReader(conn, MaxAnswer+1), 4096)
+	in := bufio.NewReaderSize(io.LimitReader(conn, MaxAnswer), 4096)
 	first, err := in.ReadSlice('\n')
 	if err != nil {
 		return nil, fmt.Errorf("no greeting: %w", err)
@@ -161,14 +161,14 @@ func converse(conn *net.UnixConn, line []byte, file *os.File) ([]byte, error) {
 	if _, _, err := conn.WriteMsgUnix(line, rights, nil); err != nil {
 		return nil, err
 	}
-	answer, err := io.ReadAll(in)
+	answer, err := in.ReadBytes('\n')
 	switch {
-	case err != nil:
-		return nil, err
-	case len(answer) == 0:
+	case err == nil:
+		return answer, nil
+	case errors.Is(err, io.EOF) && len(answer) == 0:
 		return nil, errors.New("the connection ended without an answer")
-	case len(answer) > MaxAnswer:
+	case errors.Is(err, io.EOF) && len(answer) >= MaxAnswer:
 		return nil, fmt.Errorf("answer of more than %d bytes", MaxAnswer)
 	}
-	return answer, nil
+	return nil, fmt.Errorf("the answer ends in the middle: %w", err)
 }
