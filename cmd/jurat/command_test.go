@@ -4,7 +4,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/jurat-dev/jurat/agent/local"
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
@@ -42,7 +42,6 @@ func TestClassify(t *testing.T) {
 		"broker broken":     {&brokerclient.Refusal{Status: 500, Code: "http_500"}, 3, "broker-unavailable"},
 		"no jurat broker":   {&brokerclient.BadAnswer{Op: "x"}, 3, "broker-unavailable"},
 		"bad bundle":        {fmt.Errorf("x: %w", &evidence.FormatError{Place: "bundle"}), 1, "malformed"},
-		"interrupted":       {fmt.Errorf("x: %w", context.Canceled), 3, "interrupted"},
 		"file missing":      {missing, 2, "usage"},
 		"file forbidden":    {&fs.PathError{Err: fs.ErrPermission}, 3, "permission"},
 		"anything else":     {errors.New("disk full"), 3, "environment"},
@@ -252,4 +251,21 @@ func TestFullOutput(t *testing.T) {
 			t.Errorf("%v: exit %d", args, code)
 		}
 	}
+}
+
+// FuzzEvidenceShow: whatever is well formed can be shown, and moves no cursor.
+func FuzzEvidenceShow(f *testing.F) {
+	f.Add(sampleBundle(f))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var out, errs strings.Builder
+		code := run([]string{"evidence", "show", "-"}, strings.NewReader(string(data)), &out, &errs)
+		if code != 0 && code != 1 {
+			t.Errorf("exit %d: %s", code, errs.String())
+		}
+		for _, r := range out.String() + errs.String() {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Fatalf("%U on the screen", r)
+			}
+		}
+	})
 }

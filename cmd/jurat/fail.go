@@ -4,7 +4,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +71,6 @@ var errorCodes = []struct {
 	{"broker-unavailable", exitEnvironment, "the broker did not answer, or cannot"},
 	{"permission", exitEnvironment, "you may not open a file or a socket"},
 	{"environment", exitEnvironment, "something else on this machine is missing or broken"},
-	{"interrupted", exitEnvironment, "stopped by a signal"},
 }
 
 // errorJSON is jurat.error/v1.
@@ -134,8 +132,6 @@ func classify(err error) *failure {
 		return &failure{exit: exitEnvironment, code: "broker-unavailable", err: err, hint: "is this the address of a jurat broker?"}
 	case errors.As(err, &format):
 		return &failure{exit: exitNo, code: "malformed", err: err, hint: "the format is in spec/evidence.md"}
-	case errors.Is(err, context.Canceled):
-		return &failure{exit: exitEnvironment, code: "interrupted", err: errors.New("interrupted")}
 	case errors.Is(err, fs.ErrPermission):
 		return &failure{exit: exitEnvironment, code: "permission", err: err}
 	case errors.Is(err, fs.ErrNotExist) && errors.As(err, &path):

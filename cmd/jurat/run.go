@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -43,12 +42,11 @@ type app struct {
 	fromEnv               bool            // the broker was named by the environment
 }
 
-// run is the whole command as a function of its arguments and streams.
+// run is the whole command as a function of its arguments and streams. Signals
+// end it as they end any program, except while it stands over a child.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	a := &app{in: stdin, out: stdout, err: stderr, env: os.Getenv, now: time.Now, execve: syscall.Exec}
-	return a.main(ctx, args)
+	return a.main(context.Background(), args)
 }
 
 func (a *app) main(ctx context.Context, args []string) int {

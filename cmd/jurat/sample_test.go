@@ -72,7 +72,7 @@ func sampleStatus() *local.Status {
 
 // sampleBundle is a bundle in which every kind of entry and every state of a
 // field occurs.
-func sampleBundle(t *testing.T) []byte {
+func sampleBundle(t testing.TB) []byte {
 	t.Helper()
 	digest := func(b byte) evidence.Value[evidence.Digest] {
 		return evidence.Known(evidence.Digest{Algorithm: "sha-256", Value: bytes.Repeat([]byte{b}, 32), Source: evidence.SourceRead})

@@ -134,7 +134,7 @@ func TestColour(t *testing.T) {
 }
 
 func TestAsksOnTerminal(t *testing.T) {
-	for typed, want := range map[string]int{"n\n": 1, "\n": 1, "y\n": 0, "yes\n": 0, "\x04": 1} {
+	for typed, want := range map[string]int{"n\n": 1, "\n": 1, "y\n": 0, "yes\n": 0, "\x04": 1, "\x03": -1} {
 		t.Run(fmt.Sprintf("%q", typed), func(t *testing.T) {
 			w := newWorld(t)
 			alice := newApprover(t, w, "alice", "")
