@@ -82,23 +82,28 @@ func closeParent(t *target) {
 	unix.Close(t.pidfd)
 }
 
-// ancestor says what a live process runs.
+// ancestor says what a live process runs. Where the kernel side keeps no state
+// for it, nothing would show an exec while its file is read: it is named, and
+// its digest is unknown.
 func (m *Meter) ancestor(ctx context.Context, t *target) (evidence.Ancestor, error) {
 	start, err := t.start()
 	if err != nil {
 		return evidence.Ancestor{}, err
 	}
-	state, err := m.kernel.State(t.pidfd)
-	if err != nil {
-		return evidence.Ancestor{}, errors.Join(err, errRaced)
+	state, stateErr := m.kernel.State(t.pidfd)
+	if stateErr != nil && !t.alive() {
+		return evidence.Ancestor{}, errors.Join(stateErr, errRaced)
 	}
 	i := evidence.Instance{PID: t.pid, Start: start, PidfdInode: t.inode, Generation: state.Generation}
+	a := evidence.Ancestor{Instance: i, Digest: evidence.Unknown[evidence.Digest](reasonUnreadable)}
+	if stateErr != nil {
+		return a, nil
+	}
 	if m.table != nil {
-		if a, ok := m.table.Find(i); ok {
-			return a, nil
+		if known, ok := m.table.Find(i); ok {
+			return known, nil
 		}
 	}
-	a := evidence.Ancestor{Instance: i, Digest: evidence.Unknown[evidence.Digest](reasonUnreadable)}
 	fd, err := t.link("exe")
 	if err != nil {
 		return a, nil
