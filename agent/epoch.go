@@ -54,7 +54,6 @@ func (a *Agent) begin(reason string, number uint64, resets, restarts uint32) err
 		return err
 	}
 	a.epoch.Store(e)
-	a.table.forget()
 	if _, err := a.checkpoint(); err != nil {
 		return err
 	}

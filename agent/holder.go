@@ -72,6 +72,7 @@ type grant struct {
 	// What follows is guarded by turn.
 	token   *brokerclient.Token
 	expires time.Time
+	epoch   *epoch // it was obtained in; a new one ends it
 	pins    *measure.Pins
 	after   evidence.State // the closing look
 }

@@ -167,7 +167,7 @@ func (a *Agent) retry(v *visit, err error) {
 	}
 	f := faultOf(codeInternal, err)
 	refusal, refused := errors.AsType[*brokerclient.Refusal](err)
-	worth := f.Code == codeEpoch || f.Code == codeUnreachable || refused && refusal.Retry == "now"
+	worth := f.Code == codeEpoch || brokerclient.Temporary(err) || refused && refusal.Retry == "now"
 	if v.tries++; worth && v.tries < maxTries && v.ctx.Err() == nil {
 		a.desk.again(v)
 		return

@@ -185,15 +185,6 @@ func (t *table) retain(live map[uint32]uint64) {
 	}
 }
 
-// forget drops what every process holds: a new epoch begins.
-func (t *table) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, p := range t.processes {
-		t.drop(p)
-	}
-}
-
 // facts returns what is known of the process with that pid, which the caller
 // has to compare with the one it means.
 func (t *table) facts(pid uint32) (measure.Facts, bool) {

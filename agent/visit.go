@@ -67,7 +67,7 @@ type grantView struct {
 // stillGood reports whether the token lives long enough, and whether a fresh
 // look at the process shows what the look at its issuance did.
 func (a *Agent) stillGood(ctx context.Context, s *subject, g *grant) bool {
-	if g.expires.Sub(a.now()) <= minLeft || a.sensor.Barrier(ctx) != nil {
+	if g.epoch != a.epoch.Load() || g.expires.Sub(a.now()) <= minLeft || a.sensor.Barrier(ctx) != nil {
 		return false
 	}
 	now := a.stateOf(s.pidfd, g.pins, s.facts.Instance)
@@ -101,7 +101,8 @@ func (a *Agent) issue(ctx context.Context, s *subject, w want, key *brokerclient
 		v.close()
 		return faultOf(codeInternal, v.err)
 	}
-	g.token, g.expires, g.pins, g.after = v.token, a.now().Add(v.token.ExpiresIn), v.pins, v.after
+	g.token, g.expires, g.epoch = v.token, a.now().Add(v.token.ExpiresIn), v.epoch
+	g.pins, g.after = v.pins, v.after
 	v.pins = nil
 	v.close()
 	return nil
