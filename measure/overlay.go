@@ -48,31 +48,32 @@ func (m *Meter) samePages(t *target, mp *mapping, fd int) pages {
 	}
 	defer unix.Close(theirs)
 	size := uint64(os.Getpagesize())
-	entries := make([]byte, 8*512)
-	result, compared := pagesUnknown, 0
-	for at := mp.start; at < mp.end && compared < 8; at += 512 * size {
-		n, err := unix.Pread(theirs, entries[:8*min(512, (mp.end-at)/size)], int64(at/size*8))
-		if err != nil {
-			return pagesUnknown
+	result := pagesUnknown
+	for _, address := range []uint64{mp.start, (mp.start + (mp.end-mp.start)/2) &^ (size - 1), mp.end - size} {
+		if !t.touch(address) {
+			continue
 		}
-		for k := 0; k+8 <= n && compared < 8; k += 8 {
-			entry := binary.NativeEndian.Uint64(entries[k:])
-			if entry&pagePresent == 0 || entry&pageOfFile == 0 || entry&pageFrame == 0 {
-				continue
-			}
-			address := at + uint64(k/8)*size
-			compared++
-			switch m.samePage(theirs, address, content, mp.offset+address-mp.start) {
-			case pagesSame:
-				return pagesSame
-			case pagesInMemory:
-				return pagesInMemory
-			case pagesDiffer:
-				result = pagesDiffer
-			}
+		switch m.samePage(theirs, address, content, mp.offset+address-mp.start) {
+		case pagesSame:
+			return pagesSame
+		case pagesInMemory:
+			return pagesInMemory
+		case pagesDiffer:
+			result = pagesDiffer
 		}
 	}
 	return result
+}
+
+// touch has the kernel bring in a page of the process that it never used.
+func (t *target) touch(address uint64) bool {
+	mem, err := unix.Openat(t.dir, "mem", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(mem)
+	n, err := unix.Pread(mem, make([]byte, 1), int64(address))
+	return n == 1 && err == nil
 }
 
 // samePage maps one page of the file and compares its frame with that of the
@@ -86,7 +87,9 @@ func (m *Meter) samePage(theirs int, address uint64, content int, offset uint64)
 	ours := addressOf(page)
 	frame := pageEntry(theirs, address)
 	own := pageEntry(m.pagemap, ours)
-	if own&pagePresent == 0 || own&pageFrame == 0 || frame != pageEntry(theirs, address) || own != pageEntry(m.pagemap, ours) {
+	if frame&pagePresent == 0 || frame&pageOfFile == 0 || frame&pageFrame == 0 ||
+		own&pagePresent == 0 || own&pageFrame == 0 ||
+		frame != pageEntry(theirs, address) || own != pageEntry(m.pagemap, ours) {
 		return pagesUnknown
 	}
 	if frame&pageFrame != own&pageFrame {

@@ -17,7 +17,7 @@ import (
 
 // status is what procfs leaves out of /proc/PID/status.
 type status struct {
-	tracer     uint32 // pid, 0: none
+	tracer     uint32 // thread, 0: none
 	groups     []uint32
 	noNewPrivs bool
 	seccomp    uint32
@@ -26,31 +26,32 @@ type status struct {
 // parseStatus reads those lines of /proc/PID/status; each must be there once.
 // The kernel escapes newlines in the one line a process writes, its name.
 func parseStatus(data []byte) (s status, err error) {
-	seen := 0
+	var seen [4]int
 	for line := range bytes.Lines(data) {
 		key, value, _ := bytes.Cut(line, []byte{':'})
 		value = bytes.TrimSpace(value)
 		switch string(key) {
 		case "TracerPid":
+			seen[0]++
 			s.tracer, err = number32(value)
 		case "Groups":
+			seen[1]++
 			s.groups, err = groupList(value)
 		case "NoNewPrivs":
+			seen[2]++
 			var n uint32
 			n, err = number32(value)
 			s.noNewPrivs = n != 0
 		case "Seccomp":
+			seen[3]++
 			s.seccomp, err = number32(value)
-		default:
-			continue
 		}
 		if err != nil {
 			return status{}, fmt.Errorf("status field %s: %w", key, err)
 		}
-		seen++
 	}
-	if seen != 4 {
-		return status{}, fmt.Errorf("status has %d of the 4 fields TracerPid, Groups, NoNewPrivs, Seccomp", seen)
+	if seen != [4]int{1, 1, 1, 1} {
+		return status{}, fmt.Errorf("status has TracerPid, Groups, NoNewPrivs, Seccomp %d times, want each once", seen)
 	}
 	return s, nil
 }
@@ -99,8 +100,9 @@ func (t *target) credentials() (evidence.Value[evidence.Credentials], evidence.V
 	}), evidence.Known(s.groups)
 }
 
-// tracer returns the pid of whoever traces any thread of the process. Tracing
-// is by thread: the leader's status does not speak for the others.
+// tracer returns the thread that traces any thread of the process, 0 where
+// none does. Tracing is by thread: the leader's status does not speak for the
+// others.
 func (t *target) tracer() evidence.Value[uint32] {
 	fd, err := unix.Openat(t.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
