@@ -52,10 +52,15 @@ func (e *Refusal) Error() string {
 	return text
 }
 
-// Temporary reports whether the same question may be answered later.
+// Temporary reports whether the broker has not decided: it is busy, and takes
+// the same question again. A decision that says "later" (not approved yet)
+// used up what was asked with.
 func (e *Refusal) Temporary() bool {
-	return e.Retry == "later" || e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable ||
-		e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout
+	switch e.Status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // Unreachable says that no answer came. Whether the broker acted on the
