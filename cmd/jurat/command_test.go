@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/jurat-dev/jurat/agent/local"
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
+	"github.com/jurat-dev/jurat/cmd/jurat/internal/term"
 	"github.com/jurat-dev/jurat/evidence"
 )
 
@@ -257,12 +259,12 @@ func TestFullOutput(t *testing.T) {
 func FuzzEvidenceShow(f *testing.F) {
 	f.Add(sampleBundle(f))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var out, errs strings.Builder
-		code := run([]string{"evidence", "show", "-"}, strings.NewReader(string(data)), &out, &errs)
-		if code != 0 && code != 1 {
-			t.Errorf("exit %d: %s", code, errs.String())
+		var out strings.Builder
+		a := &app{in: bytes.NewReader(data), out: &out, env: func(string) string { return "" }}
+		if err := a.evidenceShow("-"); err != nil {
+			out.WriteString(term.Clean(err.Error()))
 		}
-		for _, r := range out.String() + errs.String() {
+		for _, r := range out.String() {
 			if r != '\n' && !unicode.IsPrint(r) {
 				t.Fatalf("%U on the screen", r)
 			}
