@@ -103,7 +103,7 @@ type world struct {
 	subject  evidence.Subject
 	alice    ssh.Signer
 	key      *ecdsa.PrivateKey
-	have     uint64
+	chips    int
 }
 
 func newWorld(t testing.TB) *world {
@@ -113,10 +113,9 @@ func newWorld(t testing.TB) *world {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.b.Public().ServeHTTP(rw, r) }))
 	w.url = "http://" + server.Listener.Addr().String()
 	w.open()
-	server.Config.Handler = w.b.Public()
 	server.Start()
 	t.Cleanup(server.Close)
-	admin := httptest.NewServer(w.b.Operator())
+	admin := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.b.Operator().ServeHTTP(rw, r) }))
 	t.Cleanup(admin.Close)
 	w.operator = admin.URL
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -290,7 +289,7 @@ audience: %s
 
 func (w *world) yaml(id string, bearer bool, exe string) string {
 	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(w.alice.PublicKey())))
-	return fmt.Sprintf(registrations, id, bearer, testbundle.Digest(exe), hex.EncodeToString(testbundle.NewChip(w.t).PCRs[7]), approver, key, audience)
+	return fmt.Sprintf(registrations, id, bearer, testbundle.Digest(exe), hex.EncodeToString(testbundle.PCR(7)), approver, key, audience)
 }
 
 // register tells the broker about workload, machine class, approver, resource.
@@ -304,7 +303,8 @@ func (w *world) enrol(name string) *testbundle.Host {
 	w.t.Helper()
 	invited := w.ok(w.post(w.operator+"/v1/hosts", object{"name": name, "machine": "demo"}))
 	w.secrets = append(w.secrets, invited.str("enrol_token"))
-	chip := testbundle.NewChip(w.t)
+	chip := testbundle.NewChip(w.t, w.chips)
+	w.chips++
 	asked := w.ok(w.post(w.url+"/v1/enrol", object{"host": name, "token": invited.str("enrol_token"),
 		"ek_certificates": [][]byte{w.maker.Certificate(w.t, chip, nil)}, "ek_public": chip.EKPublic(), "ak_public": chip.AKPublic()}))
 	secret, err := chip.Activate(unbase64(w.t, asked.str("credential_blob")), unbase64(w.t, asked.str("secret")))

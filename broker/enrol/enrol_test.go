@@ -108,7 +108,7 @@ func TestRealCertificates(t *testing.T) {
 }
 
 func TestPaddingAndWrapper(t *testing.T) {
-	chip, maker := testbundle.NewChip(t), testbundle.NewMaker(t, now)
+	chip, maker := testbundle.NewChip(t, 0), testbundle.NewMaker(t, now)
 	a, ek := trusting(t, maker), parseEK(t, chip)
 	der := maker.Certificate(t, chip, nil)
 	size := []byte{byte(len(der) >> 8), byte(len(der))}
@@ -139,7 +139,7 @@ func TestPaddingAndWrapper(t *testing.T) {
 }
 
 func TestCertificateRefused(t *testing.T) {
-	chip, other := testbundle.NewChip(t), testbundle.NewChip(t)
+	chip, other := testbundle.NewChip(t, 0), testbundle.NewChip(t, 1)
 	maker, thief := testbundle.NewMaker(t, now), testbundle.NewMaker(t, now)
 	a, ek := trusting(t, maker), parseEK(t, chip)
 	change := func(f func(*x509.Certificate)) [][]byte { return [][]byte{maker.Certificate(t, chip, f)} }
@@ -189,7 +189,7 @@ func TestCertificateRefused(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	maker, dir := testbundle.NewMaker(t, now), t.TempDir()
-	chip := testbundle.NewChip(t)
+	chip := testbundle.NewChip(t, 0)
 	leaf, err := x509.ParseCertificate(maker.Certificate(t, chip, nil))
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestEKRefused(t *testing.T) {
 	good := func() tpm2.TPMTPublic {
-		p, err := tpm2.Unmarshal[tpm2.TPMTPublic](testbundle.NewChip(t).EKPublic())
+		p, err := tpm2.Unmarshal[tpm2.TPMTPublic](testbundle.NewChip(t, 0).EKPublic())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +266,7 @@ func TestEKRefused(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	raw := testbundle.NewChip(t).EKPublic()
+	raw := testbundle.NewChip(t, 0).EKPublic()
 	for name, bytes := range map[string][]byte{"nothing": nil, "cut": raw[:len(raw)-1], "trailing byte": append(bytes.Clone(raw), 0), "long": make([]byte, MaxPublic+1)} {
 		if _, err := ParseEK(bytes); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -296,7 +296,7 @@ func rocaModulus() *big.Int {
 // TestChallenge is V21: the answer comes out of the right TPM for the right
 // key, and out of no other.
 func TestChallenge(t *testing.T) {
-	chip, other := testbundle.NewChip(t), testbundle.NewChip(t)
+	chip, other := testbundle.NewChip(t, 0), testbundle.NewChip(t, 1)
 	secret := bytes.Repeat([]byte{7}, SecretSize)
 	ch, err := parseEK(t, chip).Challenge(rand.Reader, chip.AKName(), secret)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,23 +40,37 @@ type Chip struct {
 	PCRs           [24][]byte
 }
 
-// NewChip makes a TPM with fresh keys.
-func NewChip(t testing.TB) *Chip {
+// eks are endorsement keys by number: making one takes long.
+var eks sync.Map
+
+// NewChip makes a TPM. Chips of different numbers have different endorsement
+// keys; every chip has a fresh attestation key.
+func NewChip(t testing.TB, number int) *Chip {
 	t.Helper()
-	ek, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
+	known, ok := eks.Load(number)
+	if !ok {
+		fresh, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known, _ = eks.LoadOrStore(number, fresh)
 	}
+	ek := known.(*rsa.PrivateKey)
 	ak, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &Chip{ek: ek, ak: ak, Reset: 7, Restart: 0, Clock: 5_000_000}
 	for i := range c.PCRs {
-		sum := sha256.Sum256([]byte{'p', 'c', 'r', byte(i)})
-		c.PCRs[i] = sum[:]
+		c.PCRs[i] = PCR(i)
 	}
 	return c
+}
+
+// PCR returns the value a PCR has after a good boot.
+func PCR(i int) []byte {
+	sum := sha256.Sum256([]byte{'p', 'c', 'r', byte(i)})
+	return sum[:]
 }
 
 // EKPublic returns the TPMT_PUBLIC of the endorsement key.
