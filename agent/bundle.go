@@ -78,26 +78,36 @@ func (a *Agent) bundle(batch []*visit, check *sealed, l *leaves, header []byte, 
 	if hash, known := a.bootHash.Get(); known && hash != challenge.BootLog {
 		b.BootLog = a.bootLog
 	}
-	size := len(b.BootLog) + bundleFrame
-	for i, v := range batch {
-		if size += v.size(); i > 0 && size > evidence.MaxBundle {
-			batch, later = batch[:i], batch[i:]
-			break
+	for now = batch; ; now = batch[:len(now)-(len(now)+9)/10] {
+		later = batch[len(now):]
+		if len(now) == 0 {
+			return nil, batch[:1], batch[1:], fault(codeTooLarge, "the measurement of process %s does not fit into a bundle", batch[0].facts.Instance)
 		}
+		if b.Requests, b.Closing, err = l.of(now); err != nil {
+			return nil, now, later, fault(codeInternal, "%v", err)
+		}
+		if b.Entries, err = a.entries(now, check); err != nil {
+			return nil, now, later, fault(codeLog, "%v", err)
+		}
+		if data, err = b.Marshal(); err == nil {
+			return data, now, later, nil
+		}
+	}
+}
+
+// of returns the requests of these visits with their proofs, and the second
+// look at each.
+func (l *leaves) of(batch []*visit) ([]evidence.Leaf[evidence.Request], []evidence.Closing, error) {
+	requests, closing := make([]evidence.Leaf[evidence.Request], len(batch)), make([]evidence.Closing, len(batch))
+	for i, v := range batch {
 		proof, err := l.tree.Proof(int(v.position))
 		if err != nil {
-			return nil, batch, nil, fault(codeInternal, "%v", err)
+			return nil, nil, err
 		}
-		b.Requests = append(b.Requests, evidence.Leaf[evidence.Request]{Index: v.position, Proof: proof, Raw: v.raw})
-		b.Closing = append(b.Closing, evidence.Closing{Index: v.position, After: v.after})
+		requests[i] = evidence.Leaf[evidence.Request]{Index: v.position, Proof: proof, Raw: v.raw}
+		closing[i] = evidence.Closing{Index: v.position, After: v.after}
 	}
-	if b.Entries, err = a.entries(batch, check); err != nil {
-		return nil, batch, later, fault(codeLog, "%v", err)
-	}
-	if data, err = b.Marshal(); err != nil {
-		return nil, batch, later, fault(codeTooLarge, "%v", err)
-	}
-	return data, batch, later, nil
+	return requests, closing, nil
 }
 
 // entries proves the start of the epoch and the measurement of every visit's

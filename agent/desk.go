@@ -64,10 +64,17 @@ func (v *visit) close() {
 	}
 }
 
-// size is what the visit will take in a bundle, at most.
+// size is about what the visit takes in a bundle: its entry, its request with
+// the first look, the second look, and a proof for each of two trees.
 func (v *visit) size() int {
-	const request, looks, proofs = 2048, 512, 2 * 24 * 34
-	return len(v.entry) + request + looks + proofs
+	const request, look, proofs = 640, 160, (12 + 24) * 34
+	n := len(v.entry) + request + look + proofs + len(v.want.audience)
+	for _, list := range [][]string{v.want.actions, v.want.datatypes} {
+		for _, text := range list {
+			n += len(text) + 3
+		}
+	}
+	return n
 }
 
 // desk is where visits wait for a quote. Whoever is measured already goes with

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jurat-dev/jurat/agent/internal/logstore"
 	"github.com/jurat-dev/jurat/agent/local"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/tpm"
@@ -297,12 +296,7 @@ func TestNewBootIsANewEpoch(t *testing.T) {
 	r.stop()
 	a := r.agent
 	a.host.bootID = []byte("another boot id.")
-	log, recovery, err := logstore.Open(filepath.Join(r.state, logName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	a.log = log
+	recovery := r.reopen()
 	if err := a.firstEpoch(recovery, true, 0, 0); err != nil {
 		t.Fatal(err)
 	}

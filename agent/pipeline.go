@@ -68,14 +68,14 @@ func (a *Agent) answer(ctx context.Context, batch []*visit) ([]*visit, error) {
 	if batch = a.look(batch, (*visit).second); len(batch) == 0 {
 		return nil, nil
 	}
+	// Station 6: the bundle, and the log says that it leaves. Station 7 sends it.
+	bundle, batch, later, err := a.bundle(batch, check, leaves, header, quote, challenge)
+	a.again(later)
+	if err != nil {
+		return batch, err
+	}
 	if err := a.logReleases(batch, &quote); err != nil {
 		return batch, fault(codeLog, "%v", err)
 	}
-	// Station 6: the bundle; station 7 sends it.
-	bundle, batch, later, err := a.bundle(batch, check, leaves, header, quote, challenge)
-	if err != nil {
-		return append(batch, later...), err
-	}
-	rest, err := a.send(ctx, bundle, batch, challenge)
-	return append(rest, later...), err
+	return a.send(ctx, bundle, batch, challenge)
 }

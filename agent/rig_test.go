@@ -465,6 +465,18 @@ func (r *rig) entries() []*evidence.Entry {
 	return out
 }
 
+// reopen opens the log of an agent that has ended.
+func (r *rig) reopen() logstore.Recovery {
+	r.t.Helper()
+	log, recovery, err := logstore.Open(filepath.Join(r.state, logName))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { log.Close() })
+	r.agent.log = log
+	return recovery
+}
+
 // kinds counts the entries by kind.
 func (r *rig) kinds() map[evidence.Kind]int {
 	n := make(map[evidence.Kind]int)

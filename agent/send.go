@@ -159,12 +159,15 @@ func (a *Agent) redeem(v *visit, answer *brokerclient.Submission, challenge *bro
 	return token, nil
 }
 
+// again puts back visits for which there was no room.
+func (a *Agent) again(batch []*visit) {
+	for _, v := range batch {
+		a.desk.again(v)
+	}
+}
+
 // retry puts a visit back for the next quote where that can help, or ends it.
 func (a *Agent) retry(v *visit, err error) {
-	if err == nil { // there was no room for it
-		a.desk.again(v)
-		return
-	}
 	f := faultOf(codeInternal, err)
 	refusal, refused := errors.AsType[*brokerclient.Refusal](err)
 	worth := f.Code == codeEpoch || brokerclient.Temporary(err) || refused && refusal.Retry == "now"
