@@ -31,7 +31,7 @@ import (
 // host's state as a broker does. It appraises nothing: every true request gets
 // a token bound to the key that was quoted.
 type double struct {
-	t      *testing.T
+	t      testing.TB
 	server *httptest.Server
 	url    string
 	origin string
@@ -55,7 +55,7 @@ type double struct {
 	lifetime  int // of tokens, in seconds
 }
 
-func newDouble(t *testing.T) *double {
+func newDouble(t testing.TB) *double {
 	d := &double{t: t, nonces: make(map[string]time.Time), refs: make(map[string]evidence.Request), origin: "jurat.dev/log/double", lifetime: 300}
 	private, public, err := note.GenerateKey(rand.Reader, d.origin)
 	if err != nil {
@@ -291,7 +291,7 @@ func readProof(text string) ([]byte, map[string]any, error) {
 }
 
 // confirmed returns the key that a token of the double is bound to.
-func confirmed(t *testing.T, token string) string {
+func confirmed(t testing.TB, token string) string {
 	t.Helper()
 	var claims struct {
 		Confirm struct {

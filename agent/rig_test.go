@@ -290,7 +290,7 @@ func (c *fakeChip) Close() error { return nil }
 
 // rig is an agent with everything around it.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	state  string
 	socket string
 	sensor *fakeSensor
@@ -310,7 +310,7 @@ type rig struct {
 }
 
 // newRig makes the parts; start puts them together.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rig{
@@ -487,7 +487,7 @@ func (r *rig) kinds() map[evidence.Kind]int {
 }
 
 // eventually waits for something to become true.
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
