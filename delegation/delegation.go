@@ -101,14 +101,7 @@ func (o *Delegation) Marshal() ([]byte, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	enc, err := evidence.Marshal(o)
-	if err != nil {
-		return nil, err
-	}
-	if len(enc) > MaxObject {
-		return nil, fmt.Errorf("delegation of %d bytes, at most %d", len(enc), MaxObject)
-	}
-	return enc, nil
+	return evidence.Marshal(o)
 }
 
 // Parse decodes one delegation in canonical form. What it returns is well

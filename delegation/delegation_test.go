@@ -215,6 +215,52 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("the first %d bytes were parsed", n)
 		}
 	}
+	if _, err := Parse(make([]byte, MaxObject+1)); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a delegation above the cap: %v", err)
+	}
+	if text, err := Describe(good[1:]); err == nil || text != "" {
+		t.Errorf("no delegation was described as %q", text)
+	}
+}
+
+// The largest delegation that the caps of its fields allow is below MaxObject.
+func TestFullDelegationFits(t *testing.T) {
+	word := func(n int) string { return strings.Repeat("w", n) }
+	o := sample()
+	o.Broker = "https://" + word(MaxURL-8)
+	o.Audience, o.Approver = o.Broker, Person{Issuer: o.Broker, Subject: word(MaxName)}
+	o.Requester = "spiffe://" + word(MaxName-11) + "/w"
+	o.Workload = Workload{ID: o.Requester, Code: hashes(MaxRefs), Models: hashes(MaxRefs), Levels: Levels{EK: "cloud-ak-cert", Anchor: "nv-latch", Tier: "trampoline"}}
+	o.Purpose = strings.Repeat("\U00020000", 100) // four bytes each, as many as fit the task
+	o.Actions = []string{word(MaxAction), word(MaxAction - 1), word(MaxAction - 2)}
+	enc := encoded(t, o)
+	if len(enc) > MaxObject/2 {
+		t.Errorf("%d bytes, the cap is %d", len(enc), MaxObject)
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	o := sample()
+	o.Purpose, o.FourEyes, o.Uses = "\u041f\u0440\u043e\u0432\u0435\u0440\u0438\u0442\u044c \"invoices\"", 3, 1
+	o.Limits = Limits{Per: PerInstance}
+	text, err := Describe(encoded(t, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\\\"invoices\\\"", "letters of Cyrillic, Latin", "3 persons, alice@example.test among them", "uses         1 run\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	for _, not := range []string{"\n  on ", "good for"} {
+		if strings.Contains(text, not) {
+			t.Errorf("%q is in\n%s", not, text)
+		}
+	}
+	o.Purpose = "Close"
+	if text, err = Describe(encoded(t, o)); err != nil || strings.Contains(text, "letters of") {
+		t.Errorf("plain Latin is pointed out: %v\n%s", err, text)
+	}
 }
 
 // Every other byte string is another delegation, or none.

@@ -3,7 +3,8 @@
 
 package delegation
 
-// What a peer may rely on. Anything larger is refused.
+// What a peer may rely on. Anything larger is refused. A delegation within the
+// other caps is never above MaxObject.
 const (
 	MaxObject     = 8 << 10  // bytes of enc(D)
 	MaxBundle     = 64 << 10 // bytes of an encoded bundle
@@ -27,5 +28,5 @@ const (
 // maxTime is the last second of the year 9999.
 const maxTime = 253402300799
 
-// maxAuthorizedKeys bounds a file of allowed signers.
+// maxAllowedSigners bounds a file of allowed signers.
 const maxAllowedSigners = 1 << 20

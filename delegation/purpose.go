@@ -19,8 +19,6 @@ import (
 func checkPurpose(text string) error {
 	runes := utf8.RuneCountInString(text)
 	switch {
-	case !utf8.ValidString(text):
-		return fmt.Errorf("not valid UTF-8")
 	case runes == 0 || runes > MaxPurpose:
 		return fmt.Errorf("%d characters, want 1 to %d", runes, MaxPurpose)
 	case !norm.NFC.IsNormalString(text):
@@ -41,7 +39,8 @@ func checkPurpose(text string) error {
 	return nil
 }
 
-// visible reports whether r shows as itself. unicode.IsPrint leaves out
+// visible reports whether r shows as itself. Invalid UTF-8 reads as
+// utf8.RuneError. unicode.IsPrint leaves out
 // controls, format and bidirectional characters, private use, unassigned ones
 // and every space but U+0020; a few invisible letters and marks remain.
 func visible(r rune) bool {
@@ -55,9 +54,6 @@ func visible(r rune) bool {
 func scripts(text string) []string {
 	var names []string
 	for _, r := range text {
-		if !unicode.IsLetter(r) {
-			continue
-		}
 		for name, table := range unicode.Scripts {
 			if name != "Common" && name != "Inherited" && unicode.Is(table, r) && !slices.Contains(names, name) {
 				names = append(names, name)

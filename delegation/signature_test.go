@@ -9,9 +9,13 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
+	"io"
 	"math/big"
 	"os"
 	"os/exec"
@@ -284,13 +288,49 @@ func TestSignatureRefuses(t *testing.T) {
 			t.Errorf("the first %d bytes are taken", n)
 		}
 	}
-	empty := changed(func(b *rawBlob) { b.Namespace = "" })
-	if sig, err := ParseSignature(empty); err == nil {
-		for _, act := range []Act{Approval, Refusal, Revocation, "", "x"} {
-			if sig.verify(act, enc, good.key) == nil {
-				t.Errorf("a signature without a namespace is taken as %q", act)
-			}
+	if _, err := ParseSignature(make([]byte, MaxSignature+1)); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a signature above the cap: %v", err)
+	}
+	if _, err := ParseArmored(make([]byte, MaxArmored+1)); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("an armored signature above the cap: %v", err)
+	}
+}
+
+// A looser program may sign in no namespace at all. That is no answer.
+func TestNoNamespace(t *testing.T) {
+	enc := encoded(t, sample())
+	key, signer := newSigner(t)
+	hash := sha256.Sum256(enc)
+	inner, err := signer.Sign(rand.Reader, append([]byte("SSHSIG"), ssh.Marshal(struct{ Namespace, Reserved, Hash, Digest string }{"", "", "sha256", string(hash[:])})...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sshsig.Signature{Version: 1, PublicKey: signer.PublicKey(), HashAlgorithm: sshsig.HashSHA256, Signature: inner}
+	if err := sshsig.Verify(bytes.NewReader(enc), &s, signer.PublicKey(), sshsig.HashSHA256, ""); err != nil {
+		t.Fatalf("the library does not take it: the test tests nothing: %v", err)
+	}
+	sig, err := ParseSignature(s.Marshal())
+	if err != nil {
+		return
+	}
+	for _, act := range []Act{Approval, Refusal, Revocation, "", "x"} {
+		if sig.verify(act, enc, key) == nil {
+			t.Errorf("a signature without a namespace is taken as %q", act)
 		}
+	}
+}
+
+// broken is a signer whose key went away.
+type broken struct{ ssh.Signer }
+
+func (broken) Sign(io.Reader, []byte) (*ssh.Signature, error) {
+	return nil, errors.New("no such key")
+}
+
+func TestSignFails(t *testing.T) {
+	_, signer := newSigner(t)
+	if sig, err := Sign(rand.Reader, broken{signer}, Approval, nil); err == nil || sig != nil {
+		t.Error("signed without a key")
 	}
 }
 
@@ -339,7 +379,16 @@ func TestKeyRefuses(t *testing.T) {
 	if _, err := ParseKey(good + " a comment of words"); err != nil {
 		t.Error(err)
 	}
+	private, err := rsa.GenerateKey(rand.Reader, minRSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := ssh.Marshal(struct{ Type, E, N string }{ssh.KeyAlgoRSA, "\x00\x01\x00\x01", "\x00" + string(private.N.Bytes())})
+	if _, err := ssh.ParsePublicKey(long); err != nil {
+		t.Fatalf("the library does not take the long form: the test tests nothing: %v", err)
+	}
 	for name, line := range map[string]string{
+		"key in a long form": "ssh-rsa " + base64.StdEncoding.EncodeToString(long), "base64 and noise": "ssh-ed25519 " + word + "!!!!",
 		"nothing": "", "one word": "ssh-ed25519", "another type outside": "ssh-rsa " + word, "options": `command="x" ` + good, "two lines": good + "\n" + good,
 		"not base64": "ssh-ed25519 A!", "base64 and more": "ssh-ed25519 " + word + "=", "certificate": strings.TrimSpace(string(ssh.MarshalAuthorizedKey(certificate))),
 		"truncated": "ssh-ed25519 " + word[:40], "another application": sk(t, "web:").line,
@@ -418,9 +467,11 @@ func TestSecurityKey(t *testing.T) {
 		if !agrees(t, "alice "+s.line, "alice", NamespaceApproval, armored, enc) {
 			t.Errorf("flags %#x: ssh-keygen does not take it", c.flags)
 		}
-		sig, err := ParseSignature(blob)
+		sig, err := ParseSignature(blob) // refuses at once what was not touched
 		if err == nil {
 			err = sig.verify(Approval, enc, key)
+		} else if c.good || !strings.Contains(err.Error(), "without being touched") {
+			t.Errorf("flags %#x: %v", c.flags, err)
 		}
 		if (err == nil) != c.good {
 			t.Errorf("flags %#x: %v", c.flags, err)
@@ -428,6 +479,17 @@ func TestSecurityKey(t *testing.T) {
 		}
 		if c.good && sig.UserVerified() != c.pinUsed {
 			t.Errorf("flags %#x: user verified is %v", c.flags, sig.UserVerified())
+		}
+	}
+	good, err := sshsig.ParseSignature(s.sign(t, Approval, enc, flagPresent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rest := range [][]byte{nil, {flagPresent}, {flagPresent, 0, 0, 0}, {flagPresent, 0, 0, 0, 42, 0}} {
+		bad := *good
+		bad.Signature = &ssh.Signature{Format: good.Signature.Format, Blob: good.Signature.Blob, Rest: rest}
+		if _, err := ParseSignature(bad.Marshal()); err == nil {
+			t.Errorf("%d bytes of flags and counter are taken", len(rest))
 		}
 	}
 	// The flags are signed: a touch cannot be made into a PIN.

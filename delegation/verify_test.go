@@ -152,11 +152,11 @@ func TestVerifyRefuses(t *testing.T) {
 		"no time":                            {enc, yes(func(x *Answer) { x.At = 0 }), all, "second 0"},
 		"no signature":                       {enc, yes(func(x *Answer) { x.Signature = nil }), all, "malformed signature"},
 		"approval with a statement":          {enc, yes(func(x *Answer) { x.Statement = no.Statement }), all, "with a statement"},
-		"approval as refusal":                {enc, yes(func(x *Answer) { x.Act, x.Statement = Refusal, no.Statement }), all, "namespace"},
-		"approval as revocation":             {enc, yes(func(x *Answer) { x.Act, x.Statement = Revocation, end.Statement }), all, "namespace"},
-		"refusal as approval":                {enc, []Answer{{Act: Approval, Method: MethodSSH, Person: a.name, At: no.At, Signature: no.Signature}}, all, "namespace"},
+		"approval as refusal":                {enc, yes(func(x *Answer) { x.Act, x.Statement = Refusal, no.Statement }), all, "in namespace"},
+		"approval as revocation":             {enc, yes(func(x *Answer) { x.Act, x.Statement = Revocation, end.Statement }), all, "in namespace"},
+		"refusal as approval":                {enc, []Answer{{Act: Approval, Method: MethodSSH, Person: a.name, At: no.At, Signature: no.Signature}}, all, "in namespace"},
 		"refusal as revocation":              {enc, []Answer{{Act: Revocation, Method: MethodSSH, Person: a.name, At: no.At, Statement: no.Statement, Signature: no.Signature}}, all, "type"},
-		"refusal with the words of another":  {enc, []Answer{{Act: Revocation, Method: MethodSSH, Person: a.name, At: no.At, Statement: end.Statement, Signature: no.Signature}}, all, "namespace"},
+		"refusal with the words of another":  {enc, []Answer{{Act: Revocation, Method: MethodSSH, Person: a.name, At: no.At, Statement: end.Statement, Signature: no.Signature}}, all, "in namespace"},
 		"revocation of another":              {enc, []Answer{a.answer(t, Revocation, larger, 0)}, all, "another delegation"},
 		"revocation without a statement":     {enc, []Answer{{Act: Revocation, Method: MethodSSH, Person: a.name, At: no.At, Signature: end.Signature}}, all, "malformed statement"},
 		"alice approves twice":               {enc, []Answer{a.answer(t, Approval, enc, 0), a.answer(t, Approval, enc, 1)}, all, "second approval"},
@@ -291,10 +291,13 @@ func TestStatement(t *testing.T) {
 	for name, c := range map[string]struct {
 		act  Act
 		data []byte
-	}{"as refusal": {Refusal, good}, "as approval": {Approval, good}, "trailing": {Revocation, append(bytes.Clone(good), 0)}, "too long": {Revocation, make([]byte, MaxStatement+1)}, "version": {Revocation, unchecked(t, other)}} {
+	}{"as refusal": {Refusal, good}, "as approval": {Approval, good}, "trailing": {Revocation, append(bytes.Clone(good), 0)}, "version": {Revocation, unchecked(t, other)}} {
 		if s, err := ParseStatement(c.act, c.data); err == nil || s != nil {
 			t.Errorf("%s: parsed", name)
 		}
+	}
+	if _, err := ParseStatement(Revocation, make([]byte, MaxStatement+1)); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a statement above the cap: %v", err)
 	}
 	for n := range good {
 		if _, err := ParseStatement(Revocation, good[:n]); err == nil {
