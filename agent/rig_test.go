@@ -305,6 +305,11 @@ type rig struct {
 	log    bytes.Buffer
 	logMu  sync.Mutex
 
+	// The real rooms, for tests with root; nil: the fakes.
+	realSensor *bpf.Sensor
+	realTable  *table
+	realMeter  *measure.Meter
+
 	stop    func() error
 	mayFail bool
 }
@@ -350,7 +355,16 @@ func (r *rig) start() *rig {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	table := newTable()
+	p := parts{
+		sensor: r.sensor, facts: SensorFacts{Tier: "tracepoint", Object: sha256.Sum256(nil), Programs: []evidence.Program{{Name: "on_exec", Fired: true}}},
+		meter: r.meter, table: newTable(),
+	}
+	if r.realSensor != nil {
+		p.sensor, p.meter, p.table = r.realSensor, r.realMeter, r.realTable
+		if p.facts, err = sensorFacts(r.realSensor); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 	client, err := brokerclient.New(brokerclient.Config{URL: r.double.url})
 	if err != nil {
 		r.t.Fatal(err)
@@ -363,12 +377,11 @@ func (r *rig) start() *rig {
 		Host: "spiffe://example.test/host/h1", UEID: append([]byte{1}, make([]byte, 32)...), Level: "ek-pin", Issuer: r.double.url,
 		LogOrigin: r.double.origin, LogKey: r.double.logKey,
 	}}
-	r.agent = assemble(parts{
-		sensor: r.sensor, facts: SensorFacts{Tier: "tracepoint", Object: sha256.Sum256(nil), Programs: []evidence.Program{{Name: "on_exec", Fired: true}}},
-		meter: r.meter, openChip: r.open, chip: chip, broker: client, identity: id, state: r.state, version: "test",
-		limits: r.limits, logger: slog.New(slog.NewTextHandler(r, nil)), log: log, table: table, bootPath: filepath.Join(r.state, "boot-log"), mode: r.mode,
-		now: func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) },
-	})
+	p.openChip, p.chip, p.broker, p.identity, p.log, p.mode = r.open, chip, client, id, log, r.mode
+	p.state, p.version, p.limits, p.bootPath = r.state, "test", r.limits, filepath.Join(r.state, "boot-log")
+	p.logger = slog.New(slog.NewTextHandler(r, nil))
+	p.now = func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }
+	r.agent = assemble(p)
 	if err := r.agent.open(r.socket); err != nil {
 		r.t.Fatal(err)
 	}
