@@ -308,3 +308,71 @@ func TestVerifyOffline(t *testing.T) {
 		t.Errorf("junk: exit %d: %s", code, errs)
 	}
 }
+
+// TestOddSigner: what ssh-keygen printed is checked before it is sent.
+func TestOddSigner(t *testing.T) {
+	w := newWorld(t)
+	alice := newApprover(t, w, "alice", "")
+	s := newSigning(t, w, alice)
+	signer, err := ssh.NewSignerFromKey(alice.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := delegation.Sign(rand.Reader, signer, delegation.Approval, []byte("something else"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, w.path("signature"), sig.Armored())
+	if err := os.Mkdir(w.path("bin"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\n/bin/cat > /dev/null\n/bin/cat " + w.path("signature") + "\n"
+	if err := os.WriteFile(w.path("bin/ssh-keygen"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", w.path("bin"))
+	sent := false
+	w.public.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		sent = sent || r.Method == http.MethodPost
+		w.mux.ServeHTTP(rw, r)
+	})
+	code, _, errs := w.run("--broker", w.public.URL, "delegation", "approve", sampleID, "--key", alice.file, "--yes")
+	if code == 0 || sent || len(s.given) != 0 || !strings.Contains(errs, "does not fit what was signed") {
+		t.Errorf("exit %d, sent %v: %s", code, sent, errs)
+	}
+}
+
+// TestShowBelievesTheObject: what the broker says beside it does not count.
+func TestShowBelievesTheObject(t *testing.T) {
+	good := delegationAnswer(t, "https://broker.example", "approved")
+	for name, bend := range map[string]func(string) string{
+		"another d":     func(s string) string { return strings.Replace(s, `"d":"M`, `"d":"N`, 1) },
+		"another id":    func(s string) string { return strings.Replace(s, sampleID+`","later`, `dlg_other","later`, 1) },
+		"broken object": func(s string) string { return strings.Replace(s, `"object":"k`, `"object":"A`, 1) },
+	} {
+		w := newWorld(t)
+		bent := bend(good)
+		if bent == good {
+			t.Fatalf("%s: nothing was bent", name)
+		}
+		w.answers("GET /v1/delegations/{id}", bent)
+		w.answers("GET /v1/delegations", `{"delegations":[`+bent+`]}`)
+		for _, args := range [][]string{{"delegation", "show", sampleID}, {"delegation", "list"}} {
+			if code, _, errs := w.run(w.sockets(args...)...); code != 3 || !strings.Contains(errs, "malformed answer") {
+				t.Errorf("%s, %v: exit %d: %s", name, args, code, errs)
+			}
+		}
+	}
+	w := newWorld(t)
+	w.answers("GET /v1/delegations/{id}", good)
+	if code, _, errs := w.run(w.sockets("delegation", "show", "dlg_other")...); code != 3 || !strings.Contains(errs, "asked for") {
+		t.Errorf("another than asked for: exit %d: %s", code, errs)
+	}
+	if code, out, _ := w.run(w.sockets("delegation", "show", sampleID, "--save", w.path("D"))...); code != 0 || !strings.Contains(out, "October") {
+		t.Errorf("--save: exit %d", code)
+	}
+	_, enc := sampleDelegation(t, "https://broker.example")
+	if saved, err := os.ReadFile(w.path("D")); err != nil || string(saved) != string(enc) {
+		t.Errorf("saved %d bytes, want %d (%v)", len(saved), len(enc), err)
+	}
+}

@@ -57,70 +57,81 @@ func showEntry(p *term.Printer, l *evidence.Leaf[evidence.Entry]) {
 }
 
 func showStart(p *term.Printer, in string, s *evidence.Start) {
-	p.Fields(in,
-		term.Field{Label: "reason", Value: s.Reason},
-		term.Field{Label: "epoch", Value: fmt.Sprint(s.Epoch)},
-		term.Field{Label: "agent", Value: s.Agent + ", " + field(s.AgentDigest, evidence.Digest.String)},
-		term.Field{Label: "kernel", Value: s.Kernel},
-		term.Field{Label: "tier", Value: s.Tier + ", sensor " + s.Sensor.String()},
-		term.Field{Label: "LSMs", Value: field(s.Modules, plain)},
-		term.Field{Label: "lockdown", Value: field(s.Lockdown, plain)},
-	)
+	fields := []term.Field{
+		{Label: "reason", Value: s.Reason},
+		{Label: "epoch", Value: fmt.Sprint(s.Epoch)},
+		{Label: "agent", Value: s.Agent + ", " + field(s.AgentDigest, evidence.Digest.String)},
+		{Label: "kernel", Value: s.Kernel},
+		{Label: "tier", Value: s.Tier + ", sensor " + s.Sensor.String()},
+		{Label: "LSMs", Value: field(s.Modules, plain)},
+		{Label: "lockdown", Value: field(s.Lockdown, plain)},
+	}
 	for _, prog := range s.Programs {
 		fired, style := "fired", term.Plain
 		if !prog.Fired {
-			fired, style = "NOT SEEN TO FIRE", term.Yellow
+			fired, style = "not seen to fire", term.Yellow
 		}
-		p.Fields(in, term.Field{Label: "program", Value: prog.Name + " " + prog.Tag + ", " + fired, Style: style})
+		fields = append(fields, term.Field{Label: "program", Value: prog.Name + " " + prog.Tag + ", " + fired, Style: style})
 	}
+	p.Fields(in, fields...)
 }
 
 // showProcess prints one process measured in full.
 func showProcess(p *term.Printer, in string, m *evidence.Process) {
-	p.Fields(in,
-		term.Field{Label: "executable", Value: field(m.Exe, fileText)},
-		term.Field{Label: "loader", Value: field(m.Loader, func(f *evidence.File) string { return optional(f, fileText, "none, statically linked") })},
-		term.Field{Label: "script", Value: field(m.Script, func(s *evidence.Script) string {
+	fields := []term.Field{
+		{Label: "executable", Value: field(m.Exe, fileText)},
+		{Label: "loader", Value: field(m.Loader, func(f *evidence.File) string { return optional(f, fileText, "none, statically linked") })},
+		{Label: "script", Value: field(m.Script, func(s *evidence.Script) string {
 			return optional(s, func(s evidence.Script) string { return fileText(s.File) + ", known by " + s.Bound }, "none")
 		})},
-		term.Field{Label: "origin", Value: m.Origin},
-		term.Field{Label: "measured", Value: sinceBoot(m.Measured)},
-		term.Field{Label: "arguments", Value: field(m.Arguments, evidence.Hash.String)},
-		term.Field{Label: "code set", Value: field(m.Code, func(c evidence.Manifest) string { return fmt.Sprintf("%d files, root %s", c.Count, c.Root) })},
-		term.Field{Label: "user", Value: field(m.Credentials, credentialsText)},
-		term.Field{Label: "groups", Value: field(m.Groups, func(g []uint32) string { return fmt.Sprint(g) })},
-		term.Field{Label: "namespaces", Value: field(m.Namespaces, namespacesText)},
-		term.Field{Label: "unit", Value: field(m.Unit, func(u string) string { return orWord(u, "none") })},
-		term.Field{Label: "cgroup", Value: field(m.Cgroup, plain)},
-		term.Field{Label: "container", Value: field(m.Container, func(c *evidence.Container) string { return optional(c, containerText, "none") })},
-		term.Field{Label: "LSM label", Value: field(m.Label, plain)},
-		term.Field{Label: "session", Value: field(m.Session, func(s uint32) string { return fmt.Sprint(s) })},
-		term.Field{Label: "terminal", Value: field(m.TTY, func(t string) string { return orWord(t, "none") })},
-		term.Field{Label: "directory", Value: field(m.Directory, plain)},
-		term.Field{Label: "environment", Value: field(m.Environment, environmentLine)},
-		term.Field{Label: "devices", Value: field(m.Devices, listText)},
-		term.Field{Label: "interference", Value: field(m.Interference, listText)},
-	)
-	showFiles(p, in, "mapped executable", m.Maps)
-	showFiles(p, in, "models", m.Models)
-	showFiles(p, in, "inputs", m.Inputs)
-	ancestors, _ := m.Ancestors.Observed()
-	if m.Ancestors.Reason() != "" || len(m.Ancestors.Taints()) > 0 || len(ancestors) == 0 {
-		p.Fields(in, term.Field{Label: "ancestors", Value: field(m.Ancestors, func(l []evidence.Ancestor) string { return fmt.Sprint(len(l)) })})
+		{Label: "origin", Value: m.Origin},
+		{Label: "measured", Value: sinceBoot(m.Measured)},
+		{Label: "arguments", Value: field(m.Arguments, evidence.Hash.String)},
+		{Label: "code set", Value: field(m.Code, func(c evidence.Manifest) string { return fmt.Sprintf("%d files, root %s", c.Count, c.Root) })},
+		{Label: "user", Value: field(m.Credentials, credentialsText)},
+		{Label: "groups", Value: field(m.Groups, func(g []uint32) string { return fmt.Sprint(g) })},
+		{Label: "namespaces", Value: field(m.Namespaces, namespacesText)},
+		{Label: "unit", Value: field(m.Unit, func(u string) string { return orWord(u, "none") })},
+		{Label: "cgroup", Value: field(m.Cgroup, plain)},
+		{Label: "container", Value: field(m.Container, func(c *evidence.Container) string { return optional(c, containerText, "none") })},
+		{Label: "LSM label", Value: field(m.Label, plain)},
+		{Label: "session", Value: field(m.Session, func(s uint32) string { return fmt.Sprint(s) })},
+		{Label: "terminal", Value: field(m.TTY, func(t string) string { return orWord(t, "none") })},
+		{Label: "directory", Value: field(m.Directory, plain)},
+		{Label: "environment", Value: field(m.Environment, environmentLine)},
+		{Label: "devices", Value: field(m.Devices, listText)},
+		{Label: "interference", Value: field(m.Interference, listText)},
 	}
-	for _, anc := range ancestors {
-		p.Fields(in, term.Field{Label: "ancestor", Value: anc.Path + "  " + field(anc.Digest, evidence.Digest.String) + "  process " + anc.Instance.String()})
-	}
+	fields = append(fields, files("mapped executable", m.Maps)...)
+	fields = append(fields, files("model", m.Models)...)
+	fields = append(fields, files("input", m.Inputs)...)
+	fields = append(fields, each("ancestor", m.Ancestors, func(a evidence.Ancestor) string {
+		return orWord(a.Path, "path unknown") + "  " + field(a.Digest, evidence.Digest.String) + "  process " + a.Instance.String()
+	})...)
+	p.Fields(in, fields...)
 }
 
-func showFiles(p *term.Printer, in, label string, v evidence.Value[[]evidence.File]) {
-	files, _ := v.Observed()
-	if v.Reason() != "" || len(v.Taints()) > 0 || len(files) == 0 {
-		p.Fields(in, term.Field{Label: label, Value: field(v, func(l []evidence.File) string { return fmt.Sprintf("%d files", len(l)) })})
+func files(label string, v evidence.Value[[]evidence.File]) []term.Field {
+	return each(label, v, fileText)
+}
+
+// each shows a list with one field for each element, after one for its state
+// where that is not plain.
+func each[T any](label string, v evidence.Value[[]T], show func(T) string) []term.Field {
+	list, ok := v.Observed()
+	var out []term.Field
+	switch {
+	case !ok:
+		out = append(out, term.Field{Label: label, Value: "unknown (" + v.Reason() + ")"})
+	case len(v.Taints()) > 0:
+		out = append(out, term.Field{Label: label, Value: fmt.Sprintf("TAINTED (%s) %d seen", strings.Join(v.Taints(), ", "), len(list)), Style: term.Yellow})
+	case len(list) == 0:
+		out = append(out, term.Field{Label: label, Value: "none"})
 	}
-	for _, f := range files {
-		p.Fields(in, term.Field{Label: label, Value: fileText(f)})
+	for _, e := range list {
+		out = append(out, term.Field{Label: label, Value: show(e)})
 	}
+	return out
 }
 
 func plain(s string) string { return s }

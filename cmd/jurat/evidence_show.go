@@ -33,8 +33,8 @@ func showBundle(p *term.Printer, e *evidenceJSON) {
 	}
 	section(p, "Not shown")
 	p.Fields("  ",
-		term.Field{Label: "boot event log", Value: blobText(e.BootLog, "empty: the broker said it has it")},
-		term.Field{Label: "IMA list", Value: blobText(e.IMA, fmt.Sprintf("empty, from entry %d on", e.IMA.From))},
+		term.Field{Label: "boot event log", Value: blobText(e.BootLog, "none here: unknown to the host, or known to the broker")},
+		term.Field{Label: "IMA list", Value: blobText(e.IMA, fmt.Sprintf("none here, from entry %d on", e.IMA.From))},
 		term.Field{Label: "proofs", Value: fmt.Sprintf("%d of inclusion, one of consistency from size %d", len(b.Requests)+len(b.Entries), b.Consistency.From)},
 	)
 	p.Blank()
