@@ -51,7 +51,7 @@ func run(ctx context.Context) error {
 		{"cost of an exec, and losses at 2,000 a second", execs},
 		{"one quote for many requests", goBench("./agent", "BenchmarkGroupCommit")},
 		{"verifying a bundle", goBench("./verify", "BenchmarkBundle")},
-		{"committing a decision", goBench("./broker/store/sqlite", "BenchmarkCommit")},
+		{"committing a decision", goBench("./broker/store/sqlite", "BenchmarkIssue")},
 	} {
 		fmt.Fprintf(os.Stderr, "bench: %s ...\n", part.name)
 		figures, err := part.do(ctx)
