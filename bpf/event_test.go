@@ -117,6 +117,12 @@ func TestExitStatus(t *testing.T) {
 			t.Errorf("%s: status %#x, want %#x", script, ev.Status, want)
 		}
 	}
+	// A leader ends its thread with 0, another thread the process with 7.
+	c := spawn(t, actor("orphan-exit", ""))
+	c.say(t)
+	if ev := tp.await(t, "exit without leader", is(KindExit, c.Process.Pid)); ev.Status != 7<<8 || ev.Process.TID == ev.Process.PID {
+		t.Errorf("exit without leader: status %#x of %+v", ev.Status, ev.Process)
+	}
 }
 
 func TestCredentialsAndNamespaces(t *testing.T) {
@@ -185,6 +191,8 @@ func TestLoaderVariables(t *testing.T) {
 		{[]string{"LD_LIBRARY_PATH=/none", "LD_PRELOAD="}, FlagLibraryPath | FlagPreload},
 		{[]string{"XLD_PRELOAD=1", "LD_PRELOADX=1", "LD_PRELOAD", "LD_AUDI=", "LD_LIBRARY_PATHS=", "ld_preload="}, 0},
 		{[]string{hidden}, 0},
+		{[]string{"A=" + strings.Repeat("a", 254) + "LD_PRELOAD=x"}, 0},
+		{[]string{"A=" + strings.Repeat("a", 253), "LD_AUDIT=x"}, FlagAudit}, // fills a piece
 		{[]string{hidden + strings.Repeat("b", 5000), "LD_AUDIT=x"}, FlagAudit},
 		{many[:256], 0},
 		{many[:257], FlagEnvUnknown},
@@ -236,6 +244,18 @@ func TestMemfdAndDeletedFile(t *testing.T) {
 	ev = tp.await(t, "deleted file", is(KindExec, spawn(t, open3(exec.Command("/proc/self/fd/3"), fd)).Process.Pid))
 	if f := ev.Program.File; ev.Program.Memfd() || f.Links != 0 || f.Mount != MountAttached || f.Magic != unix.TMPFS_MAGIC {
 		t.Errorf("deleted file on a tmpfs: memfd %v, %+v", ev.Program.Memfd(), f)
+	}
+
+	path = copyFile(t, path, cat)
+	if fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	ev = tp.await(t, "unmounted file", is(KindExec, spawn(t, open3(exec.Command("/proc/self/fd/3"), fd)).Process.Pid))
+	if f := ev.Program.File; f.Mount != MountDetached || f.Links != 1 {
+		t.Errorf("file of a tmpfs that was unmounted: %+v", f)
 	}
 }
 
@@ -297,16 +317,19 @@ func TestDeviceNumberOfRealFile(t *testing.T) {
 
 func TestCgroupMove(t *testing.T) {
 	tp := record(t, open(t, Options{}))
-	dir := t.TempDir()
+	dir, v1 := t.TempDir(), t.TempDir()
 	mount(t, "cgroup2", dir, "")
+	mount(t, "cgroup", v1, "none,name=jurat-bpf-test")
 	group := filepath.Join(dir, "jurat-bpf-test")
 	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		require.Need(t, "bpf", err)
 	}
 	c := spawn(t, exec.Command(cat))
 	pid := c.Process.Pid
-	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
-		t.Fatal(err)
+	for _, procs := range []string{filepath.Join(v1, "cgroup.procs"), filepath.Join(group, "cgroup.procs")} {
+		if err := os.WriteFile(procs, []byte(strconv.Itoa(pid)), 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		c.Process.Kill()
@@ -316,6 +339,9 @@ func TestCgroupMove(t *testing.T) {
 	ev := tp.await(t, "cgroup move", is(KindCgroup, pid))
 	if want := stat(t, group).Ino; ev.CgroupID != want {
 		t.Errorf("moved to cgroup %d, want %d", ev.CgroupID, want)
+	}
+	if moves := tp.find(is(KindCgroup, pid)); len(moves) != 1 {
+		t.Errorf("%d moves, one of them in a hierarchy of version 1: %+v", len(moves), moves)
 	}
 }
 

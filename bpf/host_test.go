@@ -28,7 +28,24 @@ import (
 // The test binary is also the programs that tests watch: argument 1 says which.
 var actors = map[string]func(args []string) error{
 	"thread-exec": execFromThread,
-	"orphan-exec": execWithoutLeader,
+	"orphan-exec": func(args []string) error {
+		return withoutLeader(func() error { return syscall.Exec(args[0], args, nil) })
+	},
+	"orphan-exit": func([]string) error {
+		return withoutLeader(func() error { os.Exit(7); return nil })
+	},
+	"open-in-time-namespace": func([]string) error {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
+			return err
+		}
+		if err := os.WriteFile("/proc/self/timens_offsets", []byte("boottime 1000000 0"), 0); err != nil {
+			return err
+		}
+		out, err := actor("open").CombinedOutput()
+		os.Stdout.Write(out)
+		return err
+	},
 	"no-new-privs": func(args []string) error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return err
@@ -90,9 +107,9 @@ func execFromThread(args []string) error {
 	return <-done
 }
 
-// execWithoutLeader ends the leader's thread, waits for a line, then calls
-// exec on another.
-func execWithoutLeader(args []string) error {
+// withoutLeader ends the leader's thread, waits for a line, then calls f on
+// another thread.
+func withoutLeader(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -106,7 +123,7 @@ func execWithoutLeader(args []string) error {
 		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
 			done <- err
 		}
-		done <- syscall.Exec(args[0], args, nil)
+		done <- f()
 	}()
 	runtime.LockOSThread()
 	if unix.Gettid() != os.Getpid() {

@@ -75,6 +75,11 @@ func TestOpenInPidNamespace(t *testing.T) {
 	wantAll(t, out, "attached but do not fire", "fork, exec, exit of the helper /bin/true", "initial pid namespace")
 }
 
+func TestOpenInTimeNamespace(t *testing.T) {
+	out := say(t, actor("open-in-time-namespace"), nil)
+	wantAll(t, out, "attached but do not fire", "initial time namespace")
+}
+
 func TestOpenRefusesRingSize(t *testing.T) {
 	for _, size := range []int{-1, 1, 4095, 3 * 4096, 1 << 31} {
 		if s, err := Open(Options{RingBytes: size}); err == nil || !strings.Contains(err.Error(), "power of two") {

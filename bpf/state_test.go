@@ -59,6 +59,9 @@ func TestMarkCountsForOneGenerationOnly(t *testing.T) {
 		if ok, err := s.MarkMeasured(c.pidfd, wrong); ok || err != nil {
 			t.Errorf("marking generation %d of %d: %v, %v", wrong, before.Generation, ok, err)
 		}
+		if stateOf(t, s, c.pidfd).Measured {
+			t.Errorf("measured by a mark for generation %d at %d", wrong, before.Generation)
+		}
 	}
 	if ok, err := s.MarkMeasured(c.pidfd, before.Generation); !ok || err != nil {
 		t.Fatalf("marking: %v, %v", ok, err)
