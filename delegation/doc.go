@@ -27,6 +27,27 @@
 //
 //	ssh-keygen -Y sign -f KEY -n jurat.dev/delegation/v1 D.cbor
 //
+// In CDDL (RFC 8610), all of it in deterministic form:
+//
+//	D = [
+//	  v: 1, typ: "jurat-delegation", id: tstr, broker: tstr, requester: tstr,
+//	  workload: [id: tstr, code_ref: [* digest], model_ref: [* digest],
+//	             min_levels: [ek: tstr, anchor: tstr, tier: tstr]],
+//	  approver: person, purpose: tstr, actions: [+ tstr], audience: tstr,
+//	  limits: [datatypes: [* tstr], per: "credential" / "instance", credential: uint],
+//	  not_before: uint, expires: uint, uses: uint, four_eyes: uint,
+//	  requested_at: uint, nonce: bstr .size 16
+//	]
+//	statement = [typ: "jurat-refusal" / "jurat-revocation", v: 1, d: digest, time: uint]
+//	bundle = [typ: "jurat-delegation-bundle", v: 1, object: bstr .cbor D,
+//	          answers: [* answer], log: [* [entry: bstr, receipt: tstr]]]
+//	answer = [act: "approval" / "refusal" / "revocation", method: "sshsig", person: person,
+//	          at: uint, statement: bstr, signature: bstr]
+//	person = [iss: tstr, sub: tstr]
+//	digest = bstr .size 32
+//
+// Times are seconds since 1970. Lists are sorted and hold nothing twice.
+//
 // [Verify] judges a delegation with all its answers against keys the caller
 // already trusts. The broker does that at every issuance; an auditor does it
 // offline, with keys of their own.
