@@ -57,29 +57,32 @@ func CheckAK(public []byte) error {
 //	Name            = nameAlg || SHA-256(TPMT_PUBLIC)
 //	qualifiedSigner = nameAlg || SHA-256(TPM_RH_ENDORSEMENT || Name)
 func parseAK(public []byte) (*attestationKey, *Rejection) {
-	if len(public) == 0 || len(public) > maxPublic {
-		return nil, reject(codeAKForm, "AK public area", fmt.Sprintf("1 to %d bytes", maxPublic), fmt.Sprintf("%d bytes", len(public)))
+	malformed := func(r *reader) *Rejection {
+		return reject(codeAKForm, "AK public area", "exactly one TPMT_PUBLIC", fmt.Sprintf("%d bytes, %d of them behind its end", len(public), len(r.rest)))
 	}
-	r := reader{rest: public}
+	r := &reader{rest: public}
 	typ, nameAlg, attrs := r.u16(), r.u16(), r.u32()
-	if !r.short && (typ != tpmAlgECC || nameAlg != tpmAlgSHA256) {
-		return nil, reject(codeAKAlg, "AK public area", "ECC key with a SHA-256 name", fmt.Sprintf("type %04x, name algorithm %04x", typ, nameAlg))
-	}
-	if !r.short && (attrs&attrsRequired != attrsRequired || attrs&^attrsAllowed != 0) {
-		return nil, reject(codeAKAttrs, "AK attributes", fmt.Sprintf("%08x and at most %08x", attrsRequired, attrsAllowed), fmt.Sprintf("%08x", attrs))
-	}
-	r.sized() // authPolicy: who may use the key, not what it signs
+	policy := r.sized() // who may use the key, not what it signs
 	symmetric, scheme := r.u16(), r.u16()
-	if !r.short && (symmetric != tpmAlgNull || scheme != tpmAlgECDSA) {
+	switch {
+	case r.short:
+		return nil, malformed(r)
+	case typ != tpmAlgECC || nameAlg != tpmAlgSHA256:
+		return nil, reject(codeAKAlg, "AK public area", "ECC key with a SHA-256 name", fmt.Sprintf("type %04x, name algorithm %04x", typ, nameAlg))
+	case attrs&attrsRequired != attrsRequired || attrs&^attrsAllowed != 0:
+		return nil, reject(codeAKAttrs, "AK attributes", fmt.Sprintf("%08x and at most %08x", attrsRequired, attrsAllowed), fmt.Sprintf("%08x", attrs))
+	case len(policy) != 0 && len(policy) != sha256.Size:
+		return nil, reject(codeAKForm, "AK authPolicy", "none or a SHA-256 digest", fmt.Sprintf("%d bytes", len(policy)))
+	case symmetric != tpmAlgNull || scheme != tpmAlgECDSA:
 		return nil, reject(codeAKAlg, "AK scheme", "ECDSA without a symmetric algorithm", fmt.Sprintf("scheme %04x, symmetric %04x", scheme, symmetric))
 	}
 	hash, curve, kdf := r.u16(), r.u16(), r.u16()
-	if !r.short && (hash != tpmAlgSHA256 || curve != tpmP256 || kdf != tpmAlgNull) {
-		return nil, reject(codeAKAlg, "AK scheme", "SHA-256 on P-256 without a KDF", fmt.Sprintf("hash %04x, curve %04x, KDF %04x", hash, curve, kdf))
-	}
 	x, y := r.sized(), r.sized()
-	if r.short || len(r.rest) != 0 {
-		return nil, reject(codeAKForm, "AK public area", "exactly one TPMT_PUBLIC", fmt.Sprintf("%d bytes, %d of them behind its end", len(public), len(r.rest)))
+	switch {
+	case r.short || len(r.rest) != 0:
+		return nil, malformed(r)
+	case hash != tpmAlgSHA256 || curve != tpmP256 || kdf != tpmAlgNull:
+		return nil, reject(codeAKAlg, "AK scheme", "SHA-256 on P-256 without a KDF", fmt.Sprintf("hash %04x, curve %04x, KDF %04x", hash, curve, kdf))
 	}
 	point, err := uncompressed(x, y)
 	if err != nil {

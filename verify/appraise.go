@@ -19,7 +19,7 @@ import (
 func (r Result) Appraise(request int, ref Reference) Appraisal {
 	v := r.get()
 	a := Appraisal{id: ref.ID, at: v.at}
-	if !r.OK() || request < 0 || request >= len(v.requests) {
+	if request < 0 || request >= len(v.requests) {
 		a.fail(AttestorHardware, "evidence", []string{"verified evidence"}, []string{"none"}, "")
 		return a
 	}

@@ -137,7 +137,7 @@ func (a *Appraisal) ownDigests(p *evidence.Process) (own []string) {
 	if exe, ok := p.Exe.Get(); ok {
 		own = append(own, digestOf(exe))
 	}
-	if loader, ok := p.Loader.Get(); ok && loader != nil {
+	if loader, _ := p.Loader.Get(); loader != nil {
 		own = append(own, digestOf(*loader))
 	}
 	return own
@@ -195,11 +195,12 @@ func (a *Appraisal) provenance(matched []match, ref *Reference) {
 				claim, hint = worse(claim, ClaimWarning), "the reference value "+v.Digest+" needs a verified statement of its builder"
 			}
 		}
-		if m.any && claim == ClaimAffirming {
-			observed = append(observed, "any, by the reference values")
-		}
-		if m.part == "libraries" && m.found && observed == nil {
-			observed = []string{"no library"}
+		switch {
+		case observed != nil:
+		case m.any:
+			observed = []string{"any, by the reference values"}
+		default:
+			observed = []string{"nothing but the program and its loader"}
 		}
 		a.add(AttestorProvenance, m.part, expected, observed, claim, hint)
 	}

@@ -238,6 +238,11 @@ func TestAppraiseRefuses(t *testing.T) {
 		{"ancestors unknown", "context/ancestors", none, func(s scene) { s.p.Ancestors = unknown([]evidence.Ancestor{}) }},
 		{"other variable", "context/environment", wrong, func(s scene) { s.p.Environment = known(map[string]string{"LANG": "tlh"}) }},
 		{"variable not set", "context/environment", wrong, func(s scene) { s.p.Environment = known(map[string]string{}) }},
+		{"one of two variables", "context/environment", wrong, func(s scene) {
+			s.ref.Context.Environment = map[string][]string{"A": {"1"}, "LANG": {"C.UTF-8"}}
+			s.p.Environment = known(map[string]string{"A": "2", "LANG": "C.UTF-8"})
+		}},
+		{"variable that may be empty not set", "context/environment", wrong, func(s scene) { s.ref.Context.Environment = map[string][]string{"A": {""}} }},
 		{"variables unknown", "context/environment", none, func(s scene) { s.p.Environment = unknown(map[string]string{}) }},
 
 		{"dead before", "context/alive", wrong, func(s scene) { s.before.Alive = false }},
@@ -266,6 +271,14 @@ func TestAppraiseRefuses(t *testing.T) {
 			}
 			if status := a.EAR().Status; status == "affirming" || status != worstOf(a) {
 				t.Errorf("the EAR says %s", status)
+			}
+			seen := make(map[string]bool)
+			for _, made := range a.Checks() {
+				if name := string(made.Attestor) + "/" + made.Check; seen[name] {
+					t.Errorf("%s was checked twice", name)
+				} else {
+					seen[name] = true
+				}
 			}
 			for _, f := range a.Failed() {
 				if len(f.Expected) == 0 || len(f.Observed) == 0 {
@@ -350,6 +363,11 @@ func TestAppraiseAccepts(t *testing.T) {
 		"a container's image": func(s scene) {
 			s.ref.Context.Containers = verify.Set[string]{Of: []string{"image@sha256:1"}}
 			s.p.Container = container(known("image@sha256:1"))
+		},
+		"user namespace by its name": func(s scene) { s.ref.Context.UserNamespace = verify.InitialNamespace },
+		"no variable wanted": func(s scene) {
+			s.ref.Context.Environment = nil
+			s.p.Environment = unknown(map[string]string{})
 		},
 		"lost records before the looks": func(s scene) { s.before.Lost, s.after.Lost = 7, 7 },
 	}

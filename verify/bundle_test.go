@@ -107,6 +107,11 @@ func TestZeroRefuses(t *testing.T) {
 		{"expiry", "E_NONCE_EXPIRED", func() (verify.Result, error) {
 			return verify.Bundle(b, w.Host(), verify.Challenge{Broker: w.Broker, Nonce: w.Nonce}, w.Policy, w.Now)
 		}},
+		{"short challenge", "E_CHALLENGE", func() (verify.Result, error) {
+			c := w.Challenge()
+			c.Nonce = make([]byte, evidence.MaxNonce+1)
+			return verify.Bundle(b, w.Host(), c, w.Policy, w.Now)
+		}},
 		{"host", "E_HOST", func() (verify.Result, error) {
 			return verify.Bundle(b, verify.Host{}, w.Challenge(), w.Policy, w.Now)
 		}},
@@ -169,6 +174,13 @@ func TestHoles(t *testing.T) {
 	b.Quote.Attest = make([]byte, evidence.MaxAttest+1)
 	if _, err = verify.Bundle(b, w.Host(), w.Challenge(), w.Policy, w.Now); code(t, err) != "E_ATTEST_SIZE" {
 		t.Errorf("large attest: %v", err)
+	}
+	if b, err = evidence.Parse(w.Build().Bytes); err != nil {
+		t.Fatal(err)
+	}
+	b.Nonce[0] ^= 1
+	if _, err = verify.Bundle(b, w.Host(), w.Challenge(), w.Policy, w.Now); code(t, err) != "E_NONCE" {
+		t.Errorf("bundle of another challenge: %v", err)
 	}
 	if b, err = evidence.Parse(w.Build().Bytes); err != nil {
 		t.Fatal(err)

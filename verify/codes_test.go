@@ -60,6 +60,10 @@ func TestMalformed(t *testing.T) {
 	if r.Code != "E_FORMAT" || r.Place != "bundle" || r.Retry != verify.RetryNever {
 		t.Errorf("%+v", r)
 	}
+	_, err = evidence.Parse(make([]byte, evidence.MaxBundle+1))
+	if r = verify.Malformed(fmt.Errorf("reading: %w", err)); !strings.HasPrefix(r.Observed, "4194305 bytes") {
+		t.Errorf("%+v", r)
+	}
 	if r = verify.Malformed(errors.New("a\x1b[31mb")); strings.ContainsRune(r.Error(), 0x1b) {
 		t.Errorf("control characters in %q", r.Error())
 	}

@@ -8,7 +8,6 @@ import "time"
 // Specification: what a peer may rely on.
 const (
 	minChallenge = 16             // bytes of a challenge: 128 bits
-	maxPublic    = 512            // bytes of a TPMT_PUBLIC
 	maxGrace     = 24 * time.Hour // longest UnsafeClockGrace a policy may have
 )
 

@@ -113,6 +113,7 @@ func TestReferenceIsStrict(t *testing.T) {
 		"digest algorithm":         {digest, "sha1:" + digest[8:]},
 		"digest in upper case":     {digest, "sha-256:" + strings.ToUpper(digest[8:])},
 		"short digest":             {digest, digest[:70]},
+		"long digest":              {digest, digest + "0"},
 		"digest not hexadecimal":   {digest, digest[:71] + "x"},
 		"pinned by nobody":         {"    by: operator@example\n", ""},
 		"pinned at no time":        {"    at: 2026-11-01T00:00:00Z\n", ""},

@@ -101,7 +101,7 @@ type PCRs struct {
 
 // At returns the value of one PCR, and whether the quote covers it.
 func (p PCRs) At(pcr int) (evidence.Hash, bool) {
-	if pcr < 0 || pcr >= len(p.values) || p.signed&(1<<pcr) == 0 {
+	if pcr < 0 || p.signed&(1<<pcr) == 0 {
 		return evidence.Hash{}, false
 	}
 	return p.values[pcr], true

@@ -24,13 +24,11 @@ const anyWord = "any"
 // YAML package here.
 func (s *Set[T]) UnmarshalYAML(unmarshal func(any) error) error {
 	*s = Set[T]{}
-	if err := unmarshal(&s.Of); err == nil {
-		return nil
-	} else if word := ""; unmarshal(&word) == nil {
+	var word string
+	if unmarshal(&word) == nil && word != "" {
 		return s.word(word)
-	} else {
-		return err
 	}
+	return unmarshal(&s.Of)
 }
 
 // UnmarshalJSON reads an array, or the string "any". Members it does not know

@@ -17,7 +17,7 @@ import (
 // clean makes a text fit for a terminal and a log line: short, and without
 // control characters or invisible ones. Paths and names come from the host.
 func clean(s string) string {
-	if len(s) <= maxShownText && !strings.ContainsFunc(s, unprintable) && utf8.ValidString(s) {
+	if len(s) <= maxShownText && !strings.ContainsFunc(s, unprintable) {
 		return s
 	}
 	var b strings.Builder
@@ -35,6 +35,7 @@ func clean(s string) string {
 	return b.String()
 }
 
+// unprintable holds for what is not even UTF-8, too.
 func unprintable(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 
 // shown makes a list fit to be shown: clean, sorted, without repetition, and

@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/verify/internal/testbundle"
 )
@@ -51,6 +53,18 @@ var good = []fault{
 	{"ok-other-signature", OK, "the other ECDSA signature over the same quote: what identifies it is the digest of its attest", first, func(w *testbundle.World) {
 		w.OnSignature = testbundle.Malleate
 	}},
+	{"ok-reboot-after-hibernation", OK, "a reset sets the count of restarts back", rebooted, func(w *testbundle.World) { w.Last.RestartCount = 2 }},
+	{"ok-firmware-update", OK, "another TPM firmware after a reset", rebooted, func(w *testbundle.World) { w.Firmware++ }},
+	{"ok-counts-of-another-epoch", OK, "losses and taints are counted anew in each epoch", rebooted, func(w *testbundle.World) {
+		w.Last.Lost, w.Last.Taints = 5, 6
+		w.OnCheckpoint = func(c *evidence.Checkpoint) { c.Lost, c.Taints = 0, 0 }
+	}},
+	{"ok-two-starts", OK, "the start of an older epoch is shown as well", rebooted, func(w *testbundle.World) { w.Send = []uint64{0, 3, 4} }},
+	{"ok-ima", OK, "an IMA list is sent; this version draws no conclusion from it", first, func(w *testbundle.World) {
+		w.OnHeader = func(h *evidence.Header) { h.IMACount, h.IMADigest = 3, evidence.Known(testbundle.Text("IMA")) }
+		w.OnBundle = func(b bundle) { b.IMA.Data = []byte("three entries") }
+	}},
+	{"ok-ak-policy", OK, "a key whose use needs an authorization policy", first, ak(func(p *tpm2.TPMTPublic) { p.AuthPolicy.Buffer = make([]byte, 32) })},
 	{"ok-host-clock-off", OK, "the host's clock is a year ahead; it decides nothing", first, func(w *testbundle.World) {
 		w.OnHeader = func(h *evidence.Header) { h.Wall += 365 * 24 * 3600 }
 	}},

@@ -57,6 +57,8 @@ var parameters = []fault{
 // keys are attestation keys that must not be believed, each signing well.
 var keys = []fault{
 	{"ak-truncated", "E_AK_FORM", "the public area ends early", first, akBytes(func(b []byte) []byte { return b[:len(b)-1] })},
+	{"ak-cut", "E_AK_FORM", "the public area ends before the scheme", first, akBytes(func(b []byte) []byte { return b[:13] })},
+	{"ak-auth-policy", "E_AK_FORM", "an authorization policy of 600 bytes, which is no digest", first, ak(func(p *tpm2.TPMTPublic) { p.AuthPolicy.Buffer = make([]byte, 600) })},
 	{"ak-trailing", "E_AK_FORM", "one byte behind the public area", first, akBytes(func(b []byte) []byte { return append(b, 0) })},
 	{"ak-empty", "E_AK_FORM", "no public area", first, akBytes(func([]byte) []byte { return nil })},
 	{"ak-type", "E_AK_ALG", "a key that is not ECC", first, akPatch(0, 0x0001)},
@@ -76,10 +78,8 @@ var keys = []fault{
 	{"ak-encrypted-duplication", "E_AK_ATTRS", "can be duplicated", first, ak(func(p *tpm2.TPMTPublic) { p.ObjectAttributes.EncryptedDuplication = true })},
 	{"ak-reserved-attribute", "E_AK_ATTRS", "an attribute that is reserved", first, akBytes(func(b []byte) []byte { b[4] |= 0x80; return b })},
 	{"ak-point", "E_AK_POINT", "a point that is not on the curve", first, akBytes(func(b []byte) []byte { b[len(b)-1] ^= 1; return b })},
-	{"ak-point-size", "E_AK_POINT", "a coordinate of 33 bytes", first, ak(func(p *tpm2.TPMTPublic) {
-		point, _ := p.Unique.ECC()
-		point.X.Buffer = append([]byte{0}, point.X.Buffer...)
-	})},
+	{"ak-point-x-size", "E_AK_POINT", "a coordinate of 40 bytes", first, akPoint(func(p *tpm2.TPMSECCPoint) { p.X.Buffer = make([]byte, 40) })},
+	{"ak-point-y-size", "E_AK_POINT", "a coordinate of 70 bytes", first, akPoint(func(p *tpm2.TPMSECCPoint) { p.Y.Buffer = make([]byte, 70) })},
 	{"ak-substituted", "E_AK_NAME", "another key's public area under the enrolled name", first, func(w *testbundle.World) { w.AKPublic = testbundle.NewAK("2").Bytes() }},
 }
 
@@ -98,6 +98,17 @@ func ak(change func(*tpm2.TPMTPublic)) func(*testbundle.World) {
 		change(&w.AK.Public)
 		w.AKPublic, w.AKName = w.AK.Bytes(), w.AK.Name()
 	}
+}
+
+// akPoint changes the key's point.
+func akPoint(change func(*tpm2.TPMSECCPoint)) func(*testbundle.World) {
+	return ak(func(p *tpm2.TPMTPublic) {
+		point, err := p.Unique.ECC()
+		if err != nil {
+			panic("testvectors: " + err.Error())
+		}
+		change(point)
+	})
 }
 
 // akBytes changes the bytes that are enrolled.

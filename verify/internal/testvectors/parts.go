@@ -25,7 +25,10 @@ var parts = []fault{
 	{"mix-checkpoint-earlier", "E_MIX", "the checkpoint of the last bundle under a new quote", second, func(w *testbundle.World) {
 		w.OnBundle = func(b bundle) { b.RawChk = testbundle.First().Build().Bundle.RawChk }
 	}},
-	{"mix-number", "E_MIX", "header and checkpoint number differently", first, header(func(h *evidence.Header) { h.Number++ })},
+	{"mix-number", "E_MIX", "header and checkpoint number differently", first, func(w *testbundle.World) {
+		w.OnHeader = func(h *evidence.Header) { h.Number++ }
+		w.OnRequest = func(_ int, r *evidence.Request) { r.Number++ }
+	}},
 	{"mix-epoch", "E_MIX", "header and checkpoint are of two epochs", first, checkpoint(func(c *evidence.Checkpoint) { c.Epoch++ })},
 	{"mix-boot-id", "E_MIX", "header and checkpoint are of two boots", first, checkpoint(func(c *evidence.Checkpoint) { c.BootID = make([]byte, 16) })},
 	{"mix-request-number", "E_MIX", "a request made at another checkpoint", first, func(w *testbundle.World) {
@@ -100,6 +103,7 @@ var parts = []fault{
 	{"boot-log-tainted", "E_BOOT_LOG", "a boot log that the host itself does not believe", first, func(w *testbundle.World) {
 		w.BootLog = bootLog
 		w.OnHeader = func(h *evidence.Header) { h.BootLog = evidence.Tainted(evidenceHash(bootLog), "changed") }
+		w.OnBundle = func(b bundle) { b.BootLog = nil }
 	}},
 }
 

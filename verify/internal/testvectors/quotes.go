@@ -54,6 +54,7 @@ var quotes = []fault{
 	})},
 	{"quote-truncated", "E_ATTEST_FORM", "the attest ends early", first, signed(func(b []byte) []byte { return b[:len(b)-1] })},
 	{"quote-very-short", "E_ATTEST_FORM", "an attest of three bytes", first, signed(func(b []byte) []byte { return b[:3] })},
+	{"quote-cut-type", "E_ATTEST_FORM", "an attest of five bytes", first, signed(func(b []byte) []byte { return b[:5] })},
 	{"quote-trailing", "E_ATTEST_FORM", "one byte behind the attest", first, signed(func(b []byte) []byte { return append(b, 0) })},
 	{"quote-safe-two", "E_ATTEST_FORM", "the safe flag is 2", first, signed(func(b []byte) []byte {
 		return swap(b, []byte{0, 0, 0, 7, 0, 0, 0, 0, 1, 0x20, 0x24}, []byte{0, 0, 0, 7, 0, 0, 0, 0, 2, 0x20, 0x24})
@@ -68,6 +69,7 @@ var quotes = []fault{
 	})},
 
 	{"signature-trailing", "E_SIG_FORM", "one byte behind the signature", first, rework(func(b bundle) { b.Quote.Signature = append(b.Quote.Signature, 0) })},
+	{"signature-cut", "E_SIG_FORM", "a signature of three bytes", first, rework(func(b bundle) { b.Quote.Signature = b.Quote.Signature[:3] })},
 	{"signature-truncated", "E_SIG_FORM", "the signature ends early", first, rework(func(b bundle) { b.Quote.Signature = b.Quote.Signature[:len(b.Quote.Signature)-1] })},
 	{"signature-zero", "E_SIG_FORM", "s is zero", first, func(w *testbundle.World) {
 		w.OnSignature = func(s *tpm2.TPMSSignatureECC) { s.SignatureS.Buffer = make([]byte, 32) }
@@ -125,6 +127,9 @@ var quotes = []fault{
 	{"pcr-value-missing", "E_PCR_VALUES", "the value of PCR 15 is not shown", first, rework(func(b bundle) { b.Quote.PCRs = b.Quote.PCRs[:15] })},
 	{"pcr-value-extra", "E_PCR_VALUES", "a value of PCR 17 is shown, which was not quoted", first, rework(func(b bundle) {
 		b.Quote.PCRs = append(b.Quote.PCRs, evidence.PCR{Index: 17, Digest: make([]byte, 32)})
+	})},
+	{"pcr-value-32", "E_PCR_VALUES", "a value of PCR 32 is shown, which no TPM has", first, rework(func(b bundle) {
+		b.Quote.PCRs = append(b.Quote.PCRs, evidence.PCR{Index: 32, Digest: make([]byte, 32)})
 	})},
 	{"pcr-relabelled", "E_PCR_VALUES", "PCR 16 is shown in the place of PCR 15", first, rework(func(b bundle) { b.Quote.PCRs[15].Index = 16 })},
 	{"pcr-value-short", "E_PCR_VALUES", "a value of 20 bytes", first, rework(func(b bundle) { b.Quote.PCRs[0].Digest = b.Quote.PCRs[0].Digest[:20] })},
