@@ -115,7 +115,7 @@ func TestParseRefuses(t *testing.T) {
 		name, want string
 		change     func(*Bundle)
 	}{
-		{"no request", "0 requests", func(b *Bundle) { b.Requests, b.Closing = nil, nil }},
+		{"no request", "no request", func(b *Bundle) { b.Requests, b.Closing = nil, nil }},
 		{"short nonce", "nonce of 7", func(b *Bundle) { b.Nonce = b.Nonce[:7] }},
 		{"ueid type", "ueid", func(b *Bundle) { b.UEID[0] = 2 }},
 		{"long attest", "attest of 1025", func(b *Bundle) { b.Quote.Attest = make([]byte, MaxAttest+1) }},
@@ -125,8 +125,8 @@ func TestParseRefuses(t *testing.T) {
 		{"request twice", "number 0 after 0", func(b *Bundle) { b.Requests[1].Index = 0; b.Closing[1].Index = 0 }},
 		{"closing missing", "1 looks for 2", func(b *Bundle) { b.Closing = b.Closing[:1] }},
 		{"closing for another", "look 1 is for request 5", func(b *Bundle) { b.Closing[1].Index = 5 }},
-		{"long proof", "proof of 65 hashes", func(b *Bundle) { b.Requests[0].Proof = make(Proof, MaxProof+1) }},
-		{"long consistency", "proof of 65 hashes", func(b *Bundle) { b.Consistency.Proof = make(Proof, MaxProof+1) }},
+		{"long proof", "array of 65 items", func(b *Bundle) { b.Requests[0].Proof = make(Proof, MaxProof+1) }},
+		{"long consistency", "array of 65 items", func(b *Bundle) { b.Consistency.Proof = make(Proof, MaxProof+1) }},
 		{"trailing byte in header", "malformed header", func(b *Bundle) { b.RawHeader = append(b.RawHeader, 0) }},
 		{"header version", "version 2", func(b *Bundle) { b.Header.Version = 2; b.RawHeader = b.Header.Marshal() }},
 		{"header boot id", "boot id of 15", func(b *Bundle) { b.Header.BootID = make([]byte, 15); b.RawHeader = b.Header.Marshal() }},
@@ -143,21 +143,21 @@ func TestParseRefuses(t *testing.T) {
 			b.Requests[0].Value.Confirm.Method = ConfirmBearer
 			b.Requests[0].Raw = b.Requests[0].Value.Marshal()
 		}},
-		{"too many actions", "33 actions", func(b *Bundle) {
+		{"too many actions", "array of 33 items", func(b *Bundle) {
 			b.Requests[0].Value.Actions = make([]string, MaxActions+1)
 			b.Requests[0].Raw = b.Requests[0].Value.Marshal()
 		}},
 		{"entry with two bodies", "wrong body", func(b *Bundle) {
 			b.Entries[0].Value.Exit = &Exit{}
-			b.Entries[0].Raw = mustMarshal(b.Entries[0].Value)
+			b.Entries[0].Raw = mustEncode(b.Entries[0].Value, (*Entry).wire)
 		}},
 		{"entry without its instance", "no process instance", func(b *Bundle) {
 			b.Entries[0].Value.Instance = nil
-			b.Entries[0].Raw = mustMarshal(b.Entries[0].Value)
+			b.Entries[0].Raw = mustEncode(b.Entries[0].Value, (*Entry).wire)
 		}},
 		{"entry of no kind", "unknown entry kind", func(b *Bundle) {
 			b.Entries[0].Value.Kind = 99
-			b.Entries[0].Raw = mustMarshal(b.Entries[0].Value)
+			b.Entries[0].Raw = mustEncode(b.Entries[0].Value, (*Entry).wire)
 		}},
 	}
 	for _, c := range cases {

@@ -41,8 +41,9 @@ var (
 	}()
 )
 
-// Marshal returns v in deterministic CBOR. It is the encoding that every hash
-// and signature of jurat covers.
+// Marshal returns v in deterministic CBOR, the encoding that every hash and
+// signature of jurat covers, for types of other rooms. Those of this one have
+// methods of their own, which write the same bytes.
 func Marshal(v any) ([]byte, error) {
 	return encMode.Marshal(v)
 }
@@ -76,10 +77,10 @@ func firstDifference(a, b []byte) int {
 	return n
 }
 
-// mustMarshal encodes one of this package's own wire types. They hold nothing
-// that CBOR cannot say, so an error is a mistake in this package.
-func mustMarshal(v any) []byte {
-	b, err := encMode.Marshal(v)
+// mustEncode encodes what a caller built itself. A field that was never set is
+// the caller's mistake.
+func mustEncode[T any](x *T, wire func(*T, *codec)) []byte {
+	b, err := encode(x, wire)
 	if err != nil {
 		panic("evidence: encoding: " + err.Error())
 	}

@@ -31,7 +31,7 @@ type Checkpoint struct {
 }
 
 // Marshal returns the canonical bytes of c.
-func (c *Checkpoint) Marshal() []byte { return mustMarshal(c) }
+func (c *Checkpoint) Marshal() []byte { return mustEncode(c, (*Checkpoint).wire) }
 
 // ParseCheckpoint decodes one checkpoint in canonical form.
 func ParseCheckpoint(data []byte) (*Checkpoint, error) {
@@ -39,7 +39,7 @@ func ParseCheckpoint(data []byte) (*Checkpoint, error) {
 		return nil, fmt.Errorf("checkpoint of %d bytes, at most %d", len(data), MaxCheckpoint)
 	}
 	c := new(Checkpoint)
-	if err := Unmarshal(data, c); err != nil {
+	if err := decode(data, c, (*Checkpoint).wire); err != nil {
 		return nil, fmt.Errorf("malformed checkpoint: %v", err)
 	}
 	if c.Version != CheckpointVersion {

@@ -59,7 +59,7 @@ func (e *Entry) Marshal() ([]byte, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	b, err := Marshal(e)
+	b, err := encode(e, (*Entry).wire)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func ParseEntry(data []byte) (*Entry, error) {
 		return nil, fmt.Errorf("entry of %d bytes, at most %d", len(data), MaxEntry)
 	}
 	e := new(Entry)
-	if err := Unmarshal(data, e); err != nil {
+	if err := decode(data, e, (*Entry).wire); err != nil {
 		return nil, fmt.Errorf("malformed entry: %v", err)
 	}
 	if err := e.check(); err != nil {

@@ -40,7 +40,7 @@ type Header struct {
 }
 
 // Marshal returns the canonical bytes of h.
-func (h *Header) Marshal() []byte { return mustMarshal(h) }
+func (h *Header) Marshal() []byte { return mustEncode(h, (*Header).wire) }
 
 // ParseHeader decodes one quote header in canonical form.
 func ParseHeader(data []byte) (*Header, error) {
@@ -48,7 +48,7 @@ func ParseHeader(data []byte) (*Header, error) {
 		return nil, fmt.Errorf("quote header of %d bytes, at most %d", len(data), MaxHeader)
 	}
 	h := new(Header)
-	if err := Unmarshal(data, h); err != nil {
+	if err := decode(data, h, (*Header).wire); err != nil {
 		return nil, fmt.Errorf("malformed quote header: %v", err)
 	}
 	if h.Version != HeaderVersion {

@@ -70,7 +70,7 @@ type State struct {
 }
 
 // Marshal returns the canonical bytes of r.
-func (r *Request) Marshal() []byte { return mustMarshal(r) }
+func (r *Request) Marshal() []byte { return mustEncode(r, (*Request).wire) }
 
 // ParseRequest decodes one request in canonical form.
 func ParseRequest(data []byte) (*Request, error) {
@@ -78,7 +78,7 @@ func ParseRequest(data []byte) (*Request, error) {
 		return nil, fmt.Errorf("request of %d bytes, at most %d", len(data), MaxRequest)
 	}
 	r := new(Request)
-	if err := Unmarshal(data, r); err != nil {
+	if err := decode(data, r, (*Request).wire); err != nil {
 		return nil, fmt.Errorf("malformed request: %v", err)
 	}
 	if r.Version != RequestVersion {
@@ -86,9 +86,6 @@ func ParseRequest(data []byte) (*Request, error) {
 	}
 	if len(r.Nonce) < MinNonce || len(r.Nonce) > MaxNonce {
 		return nil, fmt.Errorf("request has a nonce of %d bytes, want %d to %d", len(r.Nonce), MinNonce, MaxNonce)
-	}
-	if len(r.Actions) > MaxActions || len(r.Datatypes) > MaxActions {
-		return nil, fmt.Errorf("request names %d actions and %d datatypes, at most %d each", len(r.Actions), len(r.Datatypes), MaxActions)
 	}
 	return r, r.Confirm.check()
 }

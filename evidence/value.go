@@ -90,7 +90,8 @@ const (
 	numTainted = 2
 )
 
-// MarshalCBOR encodes v as the array of spec/evidence.md section 3.1.
+// MarshalCBOR encodes v as the array of spec/evidence.md section 3.1, for
+// [Marshal] and other users of a general CBOR library.
 func (v Value[T]) MarshalCBOR() ([]byte, error) {
 	switch v.state {
 	case stateKnown:
