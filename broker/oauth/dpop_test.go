@@ -141,7 +141,11 @@ func TestProofRefused(t *testing.T) {
 	jwk := ecJWK(t, &key.PublicKey, "P-256")
 	header := object{"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk}
 	good := es256(t, key)
-	private := with(jwk, "d", b64(key.D.FillBytes(make([]byte, 32))))
+	scalar, err := key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := with(jwk, "d", b64(scalar))
 	ok := jws(t, header, goodClaims(), good)
 	doubled := `{"jti":"j1","htm":"POST","htu":"` + target + `","iat":1795435200,"iat":1795435200}`
 	cases := []struct {

@@ -11,13 +11,13 @@ package testbundle
 
 import (
 	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -155,8 +155,14 @@ func (c *Chip) Activate(blob, secret []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// AES in CFB mode with a zero IV (part 1 section 11.4.10.5).
 	plain := make([]byte, len(sealed))
-	cipher.NewCFBDecrypter(block, make([]byte, aes.BlockSize)).XORKeyStream(plain, sealed) //nolint:staticcheck // what TPMs do
+	pad := make([]byte, aes.BlockSize)
+	for at := 0; at < len(sealed); at += aes.BlockSize {
+		block.Encrypt(pad, pad)
+		n := subtle.XORBytes(plain[at:], sealed[at:], pad)
+		copy(pad, sealed[at:at+n])
+	}
 	if len(plain) < 2 || int(plain[0])<<8|int(plain[1]) != len(plain)-2 {
 		return nil, errors.New("TPM_RC_SIZE")
 	}
