@@ -60,6 +60,7 @@ type Chip interface {
 
 // Broker is what the agent needs of station 7 (*brokerclient.Client).
 type Broker interface {
+	Metadata(context.Context) (*brokerclient.Metadata, error)
 	Challenge(ctx context.Context, host string) (*brokerclient.Challenge, error)
 	SubmitEvidence(ctx context.Context, bundle []byte) (*brokerclient.Submission, error)
 	Exchange(context.Context, brokerclient.ExchangeRequest) (*brokerclient.Token, error)
@@ -124,6 +125,7 @@ type Agent struct {
 	// Of the goroutine that watches.
 	resync   bool
 	unqueued uint64
+	backlog  []*program // found by a snapshot, not queued yet
 
 	// Of the goroutine that answers.
 	chip     Chip // nil: not open
@@ -159,6 +161,7 @@ func (a *Agent) run(outer context.Context, ready func()) error {
 	case <-a.watching:
 	case <-ctx.Done():
 	}
+	spawn("greeting the broker", a.greet)
 	spawn("answering", a.answerAll)
 	spawn("keeping the log", a.keep)
 	spawn("listening", a.serve)

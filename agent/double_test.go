@@ -66,6 +66,9 @@ func newDouble(t testing.TB) *double {
 	}
 	d.logKey = public
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
+		say(w, 200, map[string]any{"issuer": d.url, "jurat_log_origin": d.origin})
+	})
 	mux.HandleFunc("POST /oauth/challenge", d.challenge)
 	mux.HandleFunc("POST /v1/evidence", d.evidence)
 	mux.HandleFunc("POST /oauth/token", d.token)

@@ -102,7 +102,7 @@ func TestOneQuoteForMany(t *testing.T) {
 	for name, delay := range map[string]time.Duration{"fast TPM": 0, "slow TPM": 150 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			r.limits.Deadline, r.limits.Gather = time.Minute, DefaultLimits().Gather
+			r.limits.Deadline, r.limits.Gather = 5*time.Minute, DefaultLimits().Gather
 			device := r.withTPM()
 			device.SetDelay(delay, 0)
 			r.meter.size = 1500 // a small static program's measurement
@@ -138,7 +138,7 @@ func BenchmarkGroupCommit(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				r := newRig(b)
-				r.limits.Deadline, r.limits.Gather = time.Minute, DefaultLimits().Gather
+				r.limits.Deadline, r.limits.Gather = 5*time.Minute, DefaultLimits().Gather
 				r.withTPM().SetDelay(c.delay, 0)
 				r.meter.size = 1500
 				r.start()

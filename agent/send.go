@@ -30,6 +30,9 @@ func (a *Agent) backoff() brokerclient.Backoff {
 // answered or ctx ends, and keeps for the status how that went.
 func (a *Agent) contact(ctx context.Context, do func(context.Context) error) error {
 	sulk := func(err error) {
+		if errors.Is(err, context.Canceled) {
+			return // it was not waited for
+		}
 		text := "unreachable: " + err.Error()
 		if before := a.mood.Swap(&text); before == nil || *before == reachable || *before == notContact {
 			a.logger.Warn("the broker does not answer; trying again", "error", err)
@@ -45,6 +48,16 @@ func (a *Agent) contact(ctx context.Context, do func(context.Context) error) err
 		a.logger.Info("the broker answers again")
 	}
 	return err
+}
+
+// greet finds out whether the broker answers, so that the status says so
+// before anybody asks for a credential. Nothing depends on it.
+func (a *Agent) greet(ctx context.Context) error {
+	_ = a.contact(ctx, func(ctx context.Context) error {
+		_, err := a.broker.Metadata(ctx)
+		return err
+	})
+	return nil
 }
 
 // challenge asks for the challenge that the batch will answer, for as long as

@@ -33,6 +33,9 @@ func (a *Agent) watch(ctx context.Context) error {
 		err := a.sensor.Read(&ev)
 		switch {
 		case ctx.Err() != nil, errors.Is(err, bpf.ErrClosed):
+			for _, p := range a.backlog {
+				a.queue <- p
+			}
 			return a.settle()
 		case errors.Is(err, bpf.ErrNoEvent):
 			err = a.settle()
@@ -49,6 +52,7 @@ func (a *Agent) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		a.catchUp()
 	}
 }
 
@@ -142,15 +146,23 @@ func (a *Agent) settle() error {
 	return a.snapshot()
 }
 
+// catchUp queues what a snapshot found, as far as it takes no room from what
+// happens now.
+func (a *Agent) catchUp() {
+	for len(a.backlog) > 0 && len(a.queue) < queueLength/2 {
+		a.queue <- a.backlog[0]
+		a.backlog = a.backlog[1:]
+	}
+}
+
 // snapshot takes in every process there is and forgets those that are gone.
 func (a *Agent) snapshot() error {
 	live := make(map[uint32]uint64)
 	err := a.sensor.Snapshot(func(ev *bpf.Event) error {
 		i := ev.Process.Instance
 		live[i.PID] = i.Start
-		p := &program{exec: execOf(ev)}
-		if a.table.seen(p) {
-			return a.enqueue(p)
+		if p := (&program{exec: execOf(ev)}); a.table.seen(p) {
+			a.backlog = append(a.backlog, p)
 		}
 		return nil
 	})
