@@ -108,6 +108,13 @@ func (d *double) set(interfere func(w http.ResponseWriter, r *http.Request) bool
 	d.interfere = interfere
 }
 
+// count returns how many bundles were true.
+func (d *double) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.bundles)
+}
+
 // down answers every request as a proxy without a broker behind it does.
 func down(w http.ResponseWriter, _ *http.Request) bool {
 	http.Error(w, "no upstream", http.StatusBadGateway)

@@ -445,8 +445,10 @@ func (r *rig) duringQuote(f func()) {
 func (r *rig) client() *local.Client { return &local.Client{Socket: r.socket} }
 
 // ask asks for a token for this process.
-func (r *rig) ask() (*local.Credential, error) {
-	return r.client().Credential(r.t.Context(), local.CredentialRequest{Delegation: r.double.task.ID})
+func (r *rig) ask() (*local.Credential, error) { return r.askFor(r.double.task.ID) }
+
+func (r *rig) askFor(task string) (*local.Credential, error) {
+	return r.client().Credential(r.t.Context(), local.CredentialRequest{Delegation: task})
 }
 
 // code returns the code of an error that juratd answered.
