@@ -271,3 +271,61 @@ func FuzzEvidenceShow(f *testing.F) {
 		}
 	})
 }
+
+// TestUsage: what is missing or too much is said before anybody is asked.
+func TestUsage(t *testing.T) {
+	request := "delegation request --workload w --approver a --purpose p --audience u"
+	for line, says := range map[string]string{
+		"apply":                                       "-f FILE is missing",
+		"refs add w sha-256:00 --label x":             "--label and --reason",
+		"refs add w":                                  "sha-256:DIGEST is missing",
+		request:                                       "--action is missing",
+		request + " --action x --expires 10ms":        "want a time",
+		request + " --action x --starts -1h":          "want a time",
+		request + " --action x --uses many":           "invalid argument",
+		"delegation export dlg_x":                     "-o FILE is missing",
+		"delegation verify x":                         "--approvers FILE is missing",
+		"delegation verify x --approvers y --at noon": "want a time such as",
+		"evidence last":                               "-o FILE is missing",
+		"evidence show a b":                           `unexpected argument "b"`,
+		"resource add invoices":                       "--audience URL is missing",
+		"help nobody":                                 `no help on "nobody"`,
+		"host":                                        "host what?",
+		"why":                                         "TXN is missing",
+	} {
+		w := newWorld(t)
+		code, _, errs := w.run(w.sockets(strings.Fields(line)...)...)
+		if code != 2 || !strings.Contains(errs, says) || !strings.Contains(errs, "jurat: hint: see 'jurat") {
+			t.Errorf("jurat %s: exit %d: %s", line, code, errs)
+		}
+	}
+	w := newWorld(t)
+	code, _, errs := w.run("exec", "--delegation", "d", "--action", "x", "true")
+	if code != 125 || !strings.Contains(errs, "--action needs --token-file") {
+		t.Errorf("exec --action: exit %d: %s", code, errs)
+	}
+	write(t, w.path("signers"), []byte("not a signer\n"))
+	write(t, w.path("x"), sampleExport(t))
+	if code, _, errs = w.run("delegation", "verify", w.path("x"), "--approvers", w.path("signers")); code != 2 || !strings.Contains(errs, "allowed signers line 1") {
+		t.Errorf("bad file of signers: exit %d: %s", code, errs)
+	}
+	for _, name := range []string{"a.yaml", "b.yaml"} {
+		write(t, w.path(name), make([]byte, maxApply*2/3))
+	}
+	if code, _, errs = w.run(w.sockets("apply", "-f", w.path("a.yaml"), "-f", w.path("b.yaml"))...); code != 1 || !strings.Contains(errs, "at most") {
+		t.Errorf("too much to apply: exit %d: %s", code, errs)
+	}
+	if code, _, errs = w.run("evidence", "show", w.dir); code != 3 || !strings.Contains(errs, "is a directory") {
+		t.Errorf("a directory: exit %d: %s", code, errs)
+	}
+}
+
+func sampleExport(t *testing.T) []byte {
+	t.Helper()
+	o, enc := sampleDelegation(t, "https://broker.example")
+	data, err := (&delegationJSON{Object: enc, Delegation: o}).bundle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
