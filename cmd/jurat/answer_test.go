@@ -242,33 +242,31 @@ func TestAnswerAlteredObject(t *testing.T) {
 	}
 }
 
+// answer signs about the sample delegation, and says it as a broker does.
+func (p *approver) answer(t *testing.T, act delegation.Act) map[string]any {
+	t.Helper()
+	o, enc := sampleDelegation(t, "https://broker.example")
+	message, statement := enc, []byte{}
+	signer, err := ssh.NewSignerFromKey(p.private)
+	if err == nil && act != delegation.Approval {
+		message, err = delegation.NewStatement(act, delegation.Digest(enc), uint64(noon.Unix()))
+		statement = message
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := delegation.Sign(rand.Reader, signer, act, message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]any{"act": act, "person": o.Approver.Subject, "key": p.key.Fingerprint(), "at": "2026-11-23T11:59:30Z",
+		"signature": sig.Blob(), "statement": statement}
+}
+
 func TestVerifyOffline(t *testing.T) {
 	w := newWorld(t)
 	alice, mallory := newApprover(t, w, "alice", ""), newApprover(t, w, "mallory", "")
-	o, enc := sampleDelegation(t, "https://broker.example")
-	signer := func(p *approver) ssh.Signer {
-		s, err := ssh.NewSignerFromKey(p.private)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	answer := func(p *approver, act delegation.Act) map[string]any {
-		message, statement := enc, []byte{}
-		if act != delegation.Approval {
-			var err error
-			if message, err = delegation.NewStatement(act, delegation.Digest(enc), uint64(noon.Unix())); err != nil {
-				t.Fatal(err)
-			}
-			statement = message
-		}
-		sig, err := delegation.Sign(rand.Reader, signer(p), act, message)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return map[string]any{"act": act, "person": o.Approver.Subject, "key": p.key.Fingerprint(), "at": "2026-11-23T11:59:30Z",
-			"signature": sig.Blob(), "statement": statement}
-	}
+	answer := func(p *approver, act delegation.Act) map[string]any { return p.answer(t, act) }
 	write(t, w.path("signers"), []byte("alice@example.test "+alice.key.String()+"\n"))
 	for name, row := range map[string]struct {
 		answers []map[string]any
