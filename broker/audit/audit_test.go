@@ -72,10 +72,33 @@ func TestEntryVector(t *testing.T) {
 			t.Errorf("the first %d bytes were parsed", n)
 		}
 	}
-	if _, err := ParseEntry(append(data, 0)); err == nil {
+	if _, err := ParseEntry(append(bytes.Clone(data), 0)); err == nil {
 		t.Error("a trailing byte was parsed")
 	}
+	if data[0] != 0x97 {
+		t.Fatalf("the entry is no array of 23, but %#x: the next test tests nothing", data[0])
+	}
+	if _, err := ParseEntry(append([]byte{0x98, 23}, data[1:]...)); err == nil {
+		t.Error("an array with a long head was parsed")
+	}
 }
+
+// What is too large is refused before anything looks into it.
+func TestCaps(t *testing.T) {
+	s := signer(t, origin, 1)
+	for name, err := range map[string]error{
+		"entry":      second(ParseEntry(make([]byte, MaxEntry+1))),
+		"checkpoint": second(s.Open(make([]byte, MaxCheckpoint+1))),
+		"receipt":    second(ParseReceipt(make([]byte, MaxReceipt+1))),
+		"hashes":     second(ParseReceipt([]byte(receiptHeader + "\nindex 0\n" + strings.Repeat(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n", evidence.MaxProof+1) + "\n"))),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "at most") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
 
 // full is the largest entry that the caps of the fields allow.
 func full() *Entry {
@@ -93,7 +116,10 @@ func full() *Entry {
 func TestFullEntryFits(t *testing.T) {
 	data, err := full().Marshal()
 	if err != nil {
-		t.Fatalf("an entry within the caps of its fields is refused: %v", err)
+		t.Fatal(err)
+	}
+	if len(data) > MaxEntry {
+		t.Errorf("an entry within the caps of its fields has %d bytes, at most %d", len(data), MaxEntry)
 	}
 	t.Logf("the largest entry has %d of %d bytes", len(data), MaxEntry)
 }
@@ -270,6 +296,7 @@ func TestCheckpointRefuses(t *testing.T) {
 		"another log":        signed(s, "other.example\n1\n"+root+"\n"),
 		"extension line":     signed(s, good+"extra\n"),
 		"two lines":          signed(s, origin+"\n1\n"),
+		"one line":           signed(s, origin+"\n"),
 		"leading zero":       signed(s, origin+"\n01\n"+root+"\n"),
 		"plus sign":          signed(s, origin+"\n+1\n"+root+"\n"),
 		"negative":           signed(s, origin+"\n-1\n"+root+"\n"),
@@ -286,6 +313,13 @@ func TestCheckpointRefuses(t *testing.T) {
 		}
 	}
 	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	loose, err := note.NewEd25519VerifierKey("a<b", key.Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := note.NewVerifier(loose); err != nil {
+		t.Fatalf("the library does not take the name: the test tests nothing: %v", err)
+	}
 	for _, bad := range []string{"", "a b", "a+b", "a\nb", "caf\u00e9"} {
 		if _, err := NewSigner(bad, key); err == nil {
 			t.Errorf("signer of log %q", bad)
@@ -294,7 +328,7 @@ func TestCheckpointRefuses(t *testing.T) {
 	if _, err := NewSigner(origin, key[:32]); err == nil {
 		t.Error("signer with half a key")
 	}
-	for _, bad := range []string{"", "x", strings.Replace(s.VerifierKey(), "+", "x+", 1), "a<b+" + strings.SplitN(s.VerifierKey(), "+", 2)[1]} {
+	for _, bad := range []string{"", "x", strings.Replace(s.VerifierKey(), "+", "x+", 1), loose} {
 		if _, err := NewVerifier(bad); err == nil {
 			t.Errorf("verifier with key %q", bad)
 		}
@@ -474,6 +508,11 @@ func TestConsistency(t *testing.T) {
 				t.Errorf("%d to %d of another history", n, m)
 			}
 		}
+	}
+	empty := at(0)
+	empty.Root[0] ^= 1
+	if err := VerifyConsistency(empty, at(0), nil); err == nil {
+		t.Error("two empty logs with different roots agree")
 	}
 	if err := VerifyConsistency(at(5), at(4), nil); err == nil || !strings.Contains(err.Error(), "shrank") {
 		t.Errorf("a log may shrink: %v", err)

@@ -130,9 +130,6 @@ func NewSigner(origin string, key ed25519.PrivateKey) (*Signer, error) {
 	if len(key) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("log key of %d bytes, want %d", len(key), ed25519.PrivateKeySize)
 	}
-	if err := checkOrigin(origin); err != nil {
-		return nil, err
-	}
 	vkey, err := note.NewEd25519VerifierKey(origin, key.Public().(ed25519.PublicKey))
 	if err != nil {
 		return nil, err

@@ -96,14 +96,7 @@ func (e *Entry) Marshal() ([]byte, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	b, err := evidence.Marshal(e)
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > MaxEntry {
-		return nil, fmt.Errorf("audit entry of %d bytes, at most %d", len(b), MaxEntry)
-	}
-	return b, nil
+	return evidence.Marshal(e)
 }
 
 // ParseEntry decodes one entry in canonical form.
