@@ -54,7 +54,7 @@ func (a *Appraisal) executable(p *evidence.Process, ref *Reference) match {
 		return m
 	}
 	value, found := find(ref.Code.Executables, digest)
-	a.judge(AttestorCode, "exe-digest", found, expected, []string{showFile(file)}, addHint(ref, digest))
+	a.judge(AttestorCode, "exe-digest", found, expected, []string{showFile(file)}, addHint(ref, "", digest))
 	if found {
 		m.found, m.values = true, []Value{value}
 	}
@@ -83,7 +83,7 @@ func (a *Appraisal) loader(p *evidence.Process, ref *Reference) (m match, linked
 		return m, true
 	}
 	value, found := find(ref.Code.Loaders.Of, digest)
-	a.judge(AttestorCode, "loader", found || m.any, expected, []string{showFile(*file)}, addHint(ref, digest))
+	a.judge(AttestorCode, "loader", found || m.any, expected, []string{showFile(*file)}, addHint(ref, "loaders", digest))
 	if found {
 		m.found, m.values = true, []Value{value}
 	}
@@ -121,7 +121,7 @@ func (a *Appraisal) libraries(p *evidence.Process, ref *Reference) match {
 		case found:
 			m.values = append(m.values, value)
 		case !m.any:
-			wrong, claim, hint = append(wrong, showFile(file)), ClaimContraindicated, addHint(ref, digest)
+			wrong, claim, hint = append(wrong, showFile(file)), ClaimContraindicated, addHint(ref, "libraries", digest)
 		}
 	}
 	m.found = len(wrong) == 0
@@ -165,7 +165,7 @@ func (a *Appraisal) script(p *evidence.Process, exe match, ref *Reference) (m ma
 		return m, true
 	}
 	value, found := find(ref.Code.Scripts, digest)
-	a.judge(AttestorCode, "script", found, expected, []string{showFile(script.File)}, addHint(ref, digest))
+	a.judge(AttestorCode, "script", found, expected, []string{showFile(script.File)}, addHint(ref, "scripts", digest))
 	if found {
 		m.found, m.values = true, []Value{value}
 	}
@@ -247,6 +247,11 @@ func showValue(v Value) string {
 	return v.Digest + " (" + v.Label + ")"
 }
 
-func addHint(ref *Reference, digest evidence.Digest) string {
-	return fmt.Sprintf("if this file is right: jurat refs add %s %s --label … --reason …", workload(ref), clean(digest.String()))
+// addHint says how an operator accepts the digest in a group of the reference
+// values; executables is the command's own default.
+func addHint(ref *Reference, group string, digest evidence.Digest) string {
+	if group != "" {
+		group = " --group " + group
+	}
+	return fmt.Sprintf("if this file is right: jurat refs add %s %s%s --label … --reason …", workload(ref), clean(digest.String()), group)
 }
