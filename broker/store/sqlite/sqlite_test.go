@@ -4,6 +4,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -236,6 +237,8 @@ func TestTampering(t *testing.T) {
 		"entry of another txn":   {`UPDATE log_leaf SET txn = 't9' WHERE idx = 3`, nil, false},
 		"explanation deleted":    {`DELETE FROM explanation WHERE idx = 3`, nil, false},
 		"explanation of another": {`UPDATE explanation SET txn = 't9' WHERE idx = 3`, nil, false},
+		"filed under another":    {`UPDATE log_leaf SET txn = 't9' WHERE idx = 3; UPDATE explanation SET txn = 't9' WHERE idx = 3`, nil, false},
+		"answer to nothing":      {`INSERT INTO answer (d, act, issuer, subject, method, statement, signature, key, at) VALUES (x'00', '', '', '', '', x'', x'', x'', 0)`, nil, false},
 		"explanation of nothing": {`INSERT INTO explanation (idx, txn, body) VALUES (99, 't99', '{}')`, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -257,6 +260,46 @@ func TestTampering(t *testing.T) {
 	path := fresh(t, 7)
 	if _, err := Open(t.Context(), path, other, storetest.Now); err == nil {
 		t.Error("a log signed with another key was opened")
+	}
+}
+
+// Check does not rest on what was true when the store was opened.
+func TestTamperingWhileOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state", "broker.db")
+	s := opened(t, path)
+	defer s.Close()
+	grow(t, s, 0, 7)
+	if err := s.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sqlIn(t, path, `UPDATE log_head SET root = $1`, make([]byte, 32))
+	if err := s.Check(t.Context()); err == nil {
+		t.Error("Check finds nothing")
+	}
+}
+
+// A damaged page is found, at the latest by Check.
+func TestDamagedFile(t *testing.T) {
+	path := fresh(t, 100)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 4096
+	for at := 0; at < len(data)/page; at += 4 {
+		bad := bytes.Clone(data)
+		copy(bad[at*page:], bytes.Repeat([]byte{0xff}, 16))
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(t.Context(), path, storetest.NewSigner(t), storetest.Now)
+		if err == nil {
+			err = s.Check(t.Context())
+			s.Close()
+		}
+		if err == nil {
+			t.Errorf("damage to page %d is not found", at+1)
+		}
 	}
 }
 
