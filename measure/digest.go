@@ -46,21 +46,12 @@ func (s *source) quiet() bool {
 // digest returns the digest of a file, from the cache or by reading it.
 // It says nothing about whether anybody runs it.
 func (m *Meter) digest(ctx context.Context, s source) evidence.Value[evidence.Digest] {
-	if !s.seen.regular() {
-		return evidence.Unknown[evidence.Digest](reasonNotRegular)
-	}
 	magic, err := fileSystem(s.path)
 	if err != nil {
 		return evidence.Unknown[evidence.Digest](reasonUnreadable)
 	}
-	if s.magic = magic; magic == magicOverlay && s.kernel != nil {
-		s.magic = s.kernel.Magic
-	}
-	if remote(magic) || remote(s.magic) {
-		return evidence.Unknown[evidence.Digest](reasonRemote)
-	}
-	if s.seen.id.Size > s.limit {
-		return evidence.Unknown[evidence.Digest](reasonTooLarge)
+	if reason := s.refused(magic); reason != "" {
+		return evidence.Unknown[evidence.Digest](reason)
 	}
 	for range maxTries {
 		if d, ok := m.cached(&s); ok {
@@ -78,12 +69,26 @@ func (m *Meter) digest(ctx context.Context, s source) evidence.Value[evidence.Di
 	return evidence.Unknown[evidence.Digest](reasonRaced)
 }
 
-// cached looks the file up, unless somebody could be writing to it.
+// refused says why the file is not to be read, "" when it may be. magic is
+// that of the file system it was opened on.
+func (s *source) refused(magic uint64) string {
+	if s.magic = magic; magic == magicOverlay && s.kernel != nil {
+		s.magic = s.kernel.Magic
+	}
+	switch {
+	case !s.seen.regular():
+		return reasonNotRegular
+	case remote(magic) || remote(s.magic):
+		return reasonRemote
+	case s.seen.id.Size > s.limit:
+		return reasonTooLarge
+	}
+	return ""
+}
+
+// cached looks the file up.
 func (m *Meter) cached(s *source) (evidence.Value[evidence.Digest], bool) {
 	key, generation := s.key()
-	if !s.quiet() {
-		return evidence.Value[evidence.Digest]{}, false
-	}
 	e, ok := m.cache.find(key, generation, m.now())
 	if !ok {
 		return evidence.Value[evidence.Digest]{}, false

@@ -20,7 +20,7 @@ const (
 	maxMissing   = 8         // changed files named in one look
 	maxHint      = 128       // bytes of such a name
 	maxTaints    = 16        // taints named in one look
-	maxTries     = 3         // measurements of something that keeps changing
+	maxTries     = 5         // measurements of something that keeps changing
 	maxPageScans = 4096      // ioctls of one look
 	maxPagemap   = 64 << 20  // bytes read where there is no PAGEMAP_SCAN
 	maxEntryBody = 240 << 10 // bytes of an encoded Process: fits evidence.MaxEntry

@@ -40,6 +40,10 @@ func TestLookAtGeneration(t *testing.T) {
 		t.Errorf("exec during the look: %+v", s)
 	}
 	k.asked = nil
+	pins.exe.Inode++
+	if s := m.Look(p.pidfd, pins); len(value(t, s.Missing)) != 1 {
+		t.Errorf("another executable: %+v", s)
+	}
 	pins.instance.PidfdInode++
 	if s := m.Look(p.pidfd, pins); s.Alive || s.Private.Reason() != reasonExited {
 		t.Errorf("another process: %+v", s)

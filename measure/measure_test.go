@@ -113,6 +113,7 @@ type process struct {
 	pid   int
 	pidfd int
 	in    io.WriteCloser
+	out   *bufio.Reader
 	cmd   *exec.Cmd
 }
 
@@ -120,17 +121,12 @@ type process struct {
 func start(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := launch(t, cmd)
-	line, err := bufio.NewReader(p.cmd.Stdout.(*pipe).r).ReadString('\n')
+	line, err := p.out.ReadString('\n')
 	if err != nil || line != "ready\n" {
 		t.Fatalf("%v: %q %v", cmd.Args, line, err)
 	}
 	return p
 }
-
-// pipe lets start read what a child writes without exec.Cmd's own goroutine.
-type pipe struct{ r, w *os.File }
-
-func (p *pipe) Write(b []byte) (int, error) { return p.w.Write(b) }
 
 // launch runs a program and does not wait for it to say anything.
 func launch(t testing.TB, cmd *exec.Cmd) *process {
@@ -148,12 +144,11 @@ func launch(t testing.TB, cmd *exec.Cmd) *process {
 		t.Fatal(err)
 	}
 	w.Close()
-	cmd.Stdout = &pipe{r: r, w: w}
 	pidfd, err := unix.PidfdOpen(cmd.Process.Pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{pid: cmd.Process.Pid, pidfd: pidfd, in: in, cmd: cmd}
+	p := &process{pid: cmd.Process.Pid, pidfd: pidfd, in: in, out: bufio.NewReader(r), cmd: cmd}
 	t.Cleanup(func() {
 		p.stop()
 		unix.Close(pidfd)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -291,11 +292,61 @@ func TestProcessExeIsNotTheKernels(t *testing.T) {
 	}
 }
 
-// The executable was unmapped; the process runs something else.
+// The executable is not mapped executable: the process runs something else.
 func TestProcessExeNotMapped(t *testing.T) {
-	i := image{files: []evidence.File{{Path: "x"}}}
-	if v := i.exe(); !slices.Equal(v.Taints(), []string{taintNotMapped}) {
-		t.Error(v)
+	needRoot(t)
+	m, _ := newMeter(t, Config{})
+	path := copyTo(t, filepath.Join(t.TempDir(), "other"), victim(t))
+	p := start(t, exec.Command(victim(t), "map", path))
+	target, err := m.attach(p.pidfd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.close()
+	e := p.record(t)
+	i := &image{m: m, t: target, e: &e, index: make(map[evidence.FileID]int), loader: -1, overlays: overlays{m: m, t: target}}
+	if err := i.executable(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := target.executables(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range all {
+		if all[k].name == path {
+			err = i.add(context.Background(), &all[k], nil)
+		}
+	}
+	if v := i.exe(); err != nil || len(i.files) != 2 || !slices.Equal(v.Taints(), []string{taintNotMapped}) {
+		t.Error(v, i.files, err)
+	}
+}
+
+// The mappings change while they are measured.
+func TestProcessMapsMeanwhile(t *testing.T) {
+	needRoot(t)
+	m, _ := newMeter(t, Config{})
+	path := copyTo(t, filepath.Join(t.TempDir(), "plugin"), victim(t))
+	p := start(t, exec.Command(victim(t), "again", path))
+	f, changes := p.facts(t), 1
+	m.now = func() time.Time { // asked for every file
+		if changes > 0 {
+			changes--
+			p.in.Write([]byte{0})
+			if line, err := p.out.ReadString('\n'); line != "mapped\n" {
+				t.Errorf("%q, %v", line, err)
+			}
+		}
+		return time.Now()
+	}
+	out, _ := full(t, m, p, f)
+	if d := mapped(t, out, path).Digest; known(t, d) != sumOf(t, path) {
+		t.Errorf("a file mapped meanwhile: %v", d)
+	}
+	changes = 1000
+	out, _ = full(t, m, p, f)
+	if out.Maps.Reason() != reasonRaced || out.Exe.Reason() != reasonRaced || out.Script.Reason() != reasonRaced {
+		t.Errorf("maps that keep changing: %v, %v, %v", out.Maps, out.Exe, out.Script)
 	}
 }
 

@@ -39,6 +39,17 @@ func run(args []string) error {
 		return nil
 	case "map": // a file, executable
 		return after(mapFile(args[1]))
+	case "again": // the file once more for each byte of input
+		fmt.Println("ready")
+		for one := make([]byte, 1); ; {
+			if _, err := os.Stdin.Read(one); err != nil {
+				return nil
+			}
+			if err := mapFile(args[1]); err != nil {
+				return err
+			}
+			fmt.Println("mapped")
+		}
 	case "anonymous":
 		_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
 		return after(err)
