@@ -193,6 +193,7 @@ func TestLoaderVariables(t *testing.T) {
 		{[]string{hidden}, 0},
 		{[]string{"A=" + strings.Repeat("a", 254) + "LD_PRELOAD=x"}, 0},
 		{[]string{"A=" + strings.Repeat("a", 253), "LD_AUDIT=x"}, FlagAudit}, // fills a piece
+		{[]string{"", "LD_AUDIT=x"}, FlagAudit},
 		{[]string{hidden + strings.Repeat("b", 5000), "LD_AUDIT=x"}, FlagAudit},
 		{many[:256], 0},
 		{many[:257], FlagEnvUnknown},

@@ -234,8 +234,10 @@ static __always_inline u32 scan_environment(struct mm_struct *mm)
 		if (at >= end)
 			return flags;
 		long n = bpf_probe_read_user_str(text, sizeof(text), (void *)at);
-		if (n <= 0)
+		if (n < 0)
 			return flags | FLAG_ENV_UNKNOWN;
+		if (n == 0)
+			n = 1; /* how some kernels (6.1, 6.12) measure an empty string */
 		if (whole)
 			flags |= loader_variable(text);
 		whole = n < ENV_PIECE;

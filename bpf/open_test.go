@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jurat-dev/jurat/internal/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -76,6 +77,9 @@ func TestOpenInPidNamespace(t *testing.T) {
 }
 
 func TestOpenInTimeNamespace(t *testing.T) {
+	if !kernelFrom(t, 6, 3) {
+		require.Need(t, "timens", errors.New("kernels before 6.3 refuse vfork into another time namespace"))
+	}
 	out := say(t, actor("open-in-time-namespace"), nil)
 	wantAll(t, out, "attached but do not fire", "initial time namespace")
 }
