@@ -107,14 +107,15 @@ func (e *Entry) check() error {
 }
 
 // Instance is one program image in one process of this boot (spec/evidence.md
-// section 4.1). The pid alone is reused; with the start time it is not. Each
-// exec raises the generation.
+// section 4.1). The pid alone is reused; with the start time it is not. The
+// generation is the kernel's own count of execs: each exec raises it, a fork
+// copies it.
 type Instance struct {
 	_          struct{} `cbor:",toarray"`
 	PID        uint32   `json:"pid"`        // thread group id in the initial namespace
 	Start      uint64   `json:"start_ns"`   // start_boottime of the group leader
 	PidfdInode uint64   `json:"pidfd_ino"`  // inode of its pidfd (kernel 6.9 and newer), else 0
-	Generation uint32   `json:"generation"` // execs seen in this process
+	Generation uint32   `json:"generation"`
 }
 
 // String returns "pid:start:generation", the short form for people.
@@ -179,7 +180,7 @@ type Exit struct {
 // Loss is the body of a KindLoss entry (spec/evidence.md section 4.6).
 type Loss struct {
 	_     struct{} `cbor:",toarray"`
-	Cause string   `json:"cause"` // "ring-full", "unexplained", "queue-full"
+	Cause string   `json:"cause"` // "ring-full", "unexplained", "skipped", "queue-full"
 	CPU   uint32   `json:"cpu"`
 	Count uint64   `json:"count"`
 }
