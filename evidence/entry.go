@@ -112,9 +112,9 @@ func (e *Entry) check() error {
 // copies it.
 type Instance struct {
 	_          struct{} `cbor:",toarray"`
-	PID        uint32   `json:"pid"`        // thread group id in the initial namespace
-	Start      uint64   `json:"start_ns"`   // start_boottime of the group leader
-	PidfdInode uint64   `json:"pidfd_ino"`  // inode of its pidfd (kernel 6.9 and newer), else 0
+	PID        uint32   `json:"pid"`       // thread group id in the initial namespace
+	Start      uint64   `json:"start_ns"`  // start_boottime of the group leader
+	PidfdInode uint64   `json:"pidfd_ino"` // inode of its pidfd (kernel 6.9 and newer), else 0
 	Generation uint32   `json:"generation"`
 }
 
