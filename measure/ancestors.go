@@ -110,14 +110,15 @@ func (m *Meter) ancestor(ctx context.Context, t *target) (evidence.Ancestor, err
 	}
 	defer unix.Close(fd)
 	a.Path = hint(pathOf(fd), evidence.MaxText)
+	if magic, err := fileSystem(fd); err != nil || magic == magicOverlay || remote(magic) {
+		a.Digest = evidence.Unknown[evidence.Digest](reasonUnbound) // nothing to hold the file against
+		return a, nil
+	}
 	seen, err := fstat(fd)
 	if err != nil {
 		return a, nil
 	}
 	a.Digest = m.digest(ctx, source{path: fd, seen: seen, limit: MaxFile})
-	if magic, err := fileSystem(fd); err != nil || magic == magicOverlay {
-		a.Digest = evidence.Unknown[evidence.Digest](reasonUnbound)
-	}
 	if again, err := m.kernel.State(t.pidfd); err != nil || again.Generation != state.Generation {
 		a.Digest = evidence.Unknown[evidence.Digest](reasonRaced)
 	}

@@ -76,16 +76,29 @@ func (m *Meter) execDigest(ctx context.Context, e *Exec) evidence.Value[evidence
 	if err := m.check(t, e.Instance); err != nil {
 		return unread[evidence.Digest](err)
 	}
-	d, _ := m.kernelFile(ctx, fd, e, MaxExecFile)
+	d, _ := m.kernelFile(ctx, fd, e, &overlays{m: m, t: t}, MaxExecFile)
 	return d
 }
 
 // kernelFile hashes the open file if it is the one the kernel reported at
 // exec; id is what fstat showed.
-func (m *Meter) kernelFile(ctx context.Context, fd int, e *Exec, limit uint64) (evidence.Value[evidence.Digest], evidence.FileID) {
+func (m *Meter) kernelFile(ctx context.Context, fd int, e *Exec, o *overlays, limit uint64) (evidence.Value[evidence.Digest], evidence.FileID) {
+	if e.Exe.Inode == 0 || e.Text.Inode == 0 {
+		return evidence.Unknown[evidence.Digest](reasonNotKernel), e.Exe.id()
+	}
+	_, refused, err := o.check(fd)
+	switch {
+	case err != nil:
+		refused = reasonUnreadable
+	case remote(e.Exe.Magic) || remote(e.Text.Magic):
+		refused = reasonRemote
+	}
+	if refused != "" {
+		return evidence.Unknown[evidence.Digest](refused), e.Exe.id()
+	}
 	seen, err := fstat(fd)
 	if err != nil {
-		return evidence.Unknown[evidence.Digest](reasonUnreadable), evidence.FileID{}
+		return evidence.Unknown[evidence.Digest](reasonUnreadable), e.Exe.id()
 	}
 	same, unchanged := matches(&e.Exe, &e.Text, seen.id)
 	if !same {

@@ -28,6 +28,7 @@ const (
 	reasonNotRegular = "not-regular"
 	reasonRemote     = "remote-file-system"
 	reasonUnbound    = "overlay-unbound"
+	reasonForeign    = "foreign-overlay"
 	reasonNotKernel  = "no-kernel-record"
 	reasonNotYet     = "not-collected"
 	reasonInline     = "inline-code"
@@ -51,7 +52,6 @@ const (
 	taintNotMapped = "not-mapped"
 	taintNotText   = "not-text"
 	taintCtime     = "unreliable-ctime"
-	taintForeign   = "foreign-overlay"
 )
 
 // Magic numbers of file systems (linux/magic.h) that answer differently.

@@ -62,7 +62,7 @@ func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
 		return
 	}
 	s.Private = t.privatePages(exec)
-	l := look{pins: p}
+	l := look{pins: p, overlays: overlays{m: m, t: t}}
 	for k := range exec {
 		l.mapping(t, &exec[k])
 	}
@@ -81,6 +81,7 @@ func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
 // look is the comparison under way.
 type look struct {
 	pins       *Pins
+	overlays   overlays
 	unmeasured uint64
 	missing    []string
 }
@@ -100,6 +101,10 @@ func (l *look) mapping(t *target, mp *mapping) {
 		return
 	}
 	defer unix.Close(fd)
+	if _, refused, err := l.overlays.check(fd); err != nil || refused != "" {
+		l.unmeasured++
+		return
+	}
 	st, err := fstat(fd)
 	if err != nil {
 		l.unmeasured++
@@ -127,6 +132,10 @@ func (l *look) executable(t *target) {
 		return
 	}
 	defer unix.Close(fd)
+	if _, refused, err := l.overlays.check(fd); err != nil || refused != "" {
+		l.changed(path)
+		return
+	}
 	st, err := fstat(fd)
 	l.compare(l.pins.exe, st.id, err, path)
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -332,4 +333,34 @@ func TestLibraryAdded(t *testing.T) {
 	if s := m.Look(p.pidfd, pins); value(t, s.Unmeasured) != 1 {
 		t.Errorf("look is %+v", s)
 	}
+}
+
+// Everything at once, for the race detector.
+func TestMeterIsShared(t *testing.T) {
+	needRoot(t)
+	m, _ := newMeter(t, Config{Files: 4})
+	p := start(t, exec.Command("/bin/bash", "-c", "echo ready; read x"))
+	f := p.facts(t)
+	_, pins := full(t, m, p, f)
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 5 {
+				m.Exec(t.Context(), &f.Exec)
+				if s := m.Look(p.pidfd, pins); !clean(s) {
+					t.Errorf("look is %+v", s)
+				}
+				_, again, err := m.Process(t.Context(), p.pidfd, f)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				again.Close()
+				m.Sweep(0)
+				m.CacheUse()
+				m.Flush()
+			}
+		})
+	}
+	group.Wait()
 }

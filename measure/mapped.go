@@ -82,14 +82,11 @@ func (i *image) executable(ctx context.Context) error {
 		return err
 	}
 	defer unix.Close(fd)
-	d, id := i.m.kernelFile(ctx, fd, i.e, MaxFile)
+	d, id := i.m.kernelFile(ctx, fd, i.e, &i.overlays, MaxFile)
 	i.files = append(i.files, evidence.File{Path: hint(pathOf(fd), evidence.MaxText), ID: id, Digest: d})
 	i.index[id] = 0
-	if st, err := fstat(fd); err != nil || !st.regular() {
-		return nil
-	}
-	if magic, err := fileSystem(fd); err != nil || remote(magic) {
-		return nil
+	if _, ok := d.Observed(); !ok {
+		return nil // not to be read
 	}
 	content, err := reopen(fd)
 	if err != nil {
@@ -126,11 +123,15 @@ func (i *image) add(ctx context.Context, mp, loader *mapping) error {
 		return err
 	}
 	defer unix.Close(fd)
-	seen, err := fstat(fd)
+	magic, refused, err := i.overlays.check(fd)
 	if err != nil {
 		return err
 	}
-	magic, err := fileSystem(fd)
+	if refused != "" {
+		i.refuse(mp, refused)
+		return nil
+	}
+	seen, err := fstat(fd)
 	if err != nil {
 		return err
 	}
@@ -159,10 +160,27 @@ func (i *image) add(ctx context.Context, mp, loader *mapping) error {
 	return nil
 }
 
+// refuse notes a file that is not looked at. Its identity is what the maps
+// show, without a time or size.
+func (i *image) refuse(mp *mapping, reason string) {
+	id := evidence.FileID{Device: mp.dev, Inode: mp.inode}
+	if i.files[0].Digest.Reason() == reason && i.e.Exe.Device == mp.dev && i.e.Exe.Inode == mp.inode {
+		i.exeMapped = true
+		return
+	}
+	if _, ok := i.index[id]; ok {
+		return
+	}
+	i.index[id] = len(i.files)
+	i.files = append(i.files, evidence.File{
+		Path: hint(mp.name, evidence.MaxText), ID: id, Digest: evidence.Unknown[evidence.Digest](reason),
+	})
+}
+
 // bind holds a mapping on overlayfs against the file that was hashed for it.
 func (i *image) bind(f *evidence.File, fd int, mp *mapping) {
-	if name := i.overlays.foreign(fd); name != "" {
-		f.Digest = taint(f.Digest, name)
+	if i.overlays.volatile(fd) {
+		f.Digest = taint(f.Digest, taintCtime)
 	}
 	switch i.m.samePages(i.t, mp, fd) {
 	case pagesDiffer:

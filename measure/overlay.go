@@ -115,8 +115,9 @@ func pageEntry(fd int, address uint64) uint64 {
 }
 
 // overlays tells which overlay mounts of a process the host's administrator
-// made. In a user namespace of their own anybody can mount one, over
-// directories that they write to directly, behind the overlay's back.
+// made. In a user namespace of their own anybody can mount one: over
+// directories that they write to directly, behind the overlay's back, or over
+// a FUSE mount that never answers. Files there are not even looked at.
 type overlays struct {
 	m      *Meter
 	t      *target
@@ -124,25 +125,47 @@ type overlays struct {
 	mounts map[int]*procfs.MountInfo // of the process, by mount id; nil: not the administrator's
 }
 
-// foreign returns the taint of a file on an overlay that is not the
-// administrator's, or that does not write its pages back, else "".
-func (o *overlays) foreign(fd int) string {
+// check finds out on which sort of file system an O_PATH descriptor is, and
+// why the file is not even to be looked at; "" when it may be. It is called
+// before anything else is asked of the file.
+func (o *overlays) check(fd int) (magic uint64, refused string, err error) {
+	magic, err = fileSystem(fd)
+	switch {
+	case err != nil:
+	case remote(magic):
+		refused = reasonRemote
+	case magic == magicOverlay && o.mount(fd) == nil:
+		refused = reasonForeign
+	}
+	return magic, refused, err
+}
+
+// volatile reports whether the overlay does not write its pages back when asked.
+func (o *overlays) volatile(fd int) bool {
+	mount := o.mount(fd)
+	if mount == nil {
+		return true
+	}
+	_, volatile := mount.SuperOptions["volatile"]
+	return volatile
+}
+
+// mount returns the overlay mount a file is on, nil when it is not one the
+// administrator made.
+func (o *overlays) mount(fd int) *procfs.MountInfo {
 	if !o.loaded {
 		o.loaded = true
 		o.load()
 	}
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
-		return taintForeign
+		return nil
 	}
 	mount := o.mounts[int(st.Mnt_id)]
 	if mount == nil || mount.FSType != "overlay" {
-		return taintForeign
+		return nil
 	}
-	if _, volatile := mount.SuperOptions["volatile"]; volatile {
-		return taintCtime
-	}
-	return ""
+	return mount
 }
 
 // load reads the mounts of the process, if its mount namespace belongs to the

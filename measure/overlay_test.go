@@ -141,10 +141,29 @@ func TestOverlayOfUser(t *testing.T) {
 	m, _ := newMeter(t, Config{})
 	dir := t.TempDir()
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 65536}}
-	p, _ := overlaid(t, dir, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}, "wait")
-	out, _ := full(t, m, p, overlayFacts(t, p, filepath.Join(dir, "lower", "victim")))
-	if d := value(t, out.Exe).Digest; !slices.Equal(d.Taints(), []string{taintForeign}) {
+	p, _ := overlaid(t, dir, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids},
+		"map", filepath.Join(dir, "merged", "lib"))
+	f := overlayFacts(t, p, filepath.Join(dir, "lower", "victim"))
+	if d := exeDigest(t, m, &f.Exec); d.Reason() != reasonForeign {
+		t.Errorf("exec: %v", d)
+	}
+	out, pins := full(t, m, p, f)
+	if d := value(t, out.Exe).Digest; d.Reason() != reasonForeign {
 		t.Errorf("exe is %v", d)
+	}
+	if maps := value(t, out.Maps); len(maps) != 2 || maps[1].Digest.Reason() != reasonForeign {
+		t.Errorf("maps are %+v", maps)
+	}
+	if s := m.Look(p.pidfd, pins); value(t, s.Unmeasured) != 2 {
+		t.Errorf("look is %+v", s)
+	}
+	target, err := m.attach(p.pidfd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.close()
+	if _, err := target.resolve(filepath.Join(dir, "merged", "lib"), &overlays{m: m, t: target}); !errors.Is(err, errUnresolvable) {
+		t.Errorf("a script there: %v", err)
 	}
 	if out.Container.Reason() != "unrecognised" {
 		t.Errorf("container is %v", out.Container)

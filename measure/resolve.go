@@ -22,8 +22,8 @@ var errUnresolvable = errors.New("leads where names mean something else to each 
 // resolve finds the file the name means to the process: below its root, from
 // its working directory. It walks by itself to see each symbolic link, and
 // goes into no file system where a name means something else to each reader
-// (/proc) or where somebody else answers (FUSE, network).
-func (t *target) resolve(name string) (resolved, error) {
+// (/proc) or where somebody else answers (FUSE, network, a user's overlay).
+func (t *target) resolve(name string, o *overlays) (resolved, error) {
 	root, err := t.link("root")
 	if err != nil {
 		return resolved{}, err
@@ -33,7 +33,7 @@ func (t *target) resolve(name string) (resolved, error) {
 	if err != nil {
 		return resolved{}, err
 	}
-	w := walker{root: root, at: at}
+	w := walker{root: root, at: at, overlays: o}
 	if w.rootID, err = fstat(root); err == nil {
 		err = w.walk(name)
 	}
@@ -45,11 +45,12 @@ func (t *target) resolve(name string) (resolved, error) {
 }
 
 type walker struct {
-	root   int
-	rootID info
-	at     int
-	ctime  int64
-	links  int
+	overlays *overlays
+	root     int
+	rootID   info
+	at       int
+	ctime    int64
+	links    int
 }
 
 const (
@@ -110,12 +111,8 @@ func join(target, rest string) string {
 
 // step goes to one component; of a symbolic link it returns where it leads.
 func (w *walker) step(part string) (target string, err error) {
-	magic, err := fileSystem(w.at)
-	if err != nil {
+	if err := w.passable(w.at); err != nil {
 		return "", err
-	}
-	if magic == magicProc || remote(magic) {
-		return "", errUnresolvable
 	}
 	if part == ".." {
 		here, err := fstat(w.at)
@@ -125,6 +122,10 @@ func (w *walker) step(part string) (target string, err error) {
 	}
 	fd, err := unix.Openat(w.at, part, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return "", err
+	}
+	if err := w.passable(fd); err != nil {
+		unix.Close(fd)
 		return "", err
 	}
 	st, err := fstat(fd)
@@ -143,6 +144,15 @@ func (w *walker) step(part string) (target string, err error) {
 		err = unix.ENOENT
 	}
 	return target, err
+}
+
+// passable returns nil where names may be looked up, and files looked at.
+func (w *walker) passable(fd int) error {
+	magic, refused, err := w.overlays.check(fd)
+	if err == nil && (refused != "" || magic == magicProc) {
+		err = errUnresolvable
+	}
+	return err
 }
 
 func (w *walker) enter(dir int, name string) error {

@@ -124,7 +124,7 @@ func (p *pin) close() { unix.Close(p.fd) }
 
 // openScript hashes the file that name means to the process.
 func (m *Meter) openScript(ctx context.Context, t *target, f *Facts, name string) (*evidence.Script, *pin, error) {
-	r, err := t.resolve(name)
+	r, err := t.resolve(name, &overlays{m: m, t: t})
 	if err != nil {
 		return nil, nil, err
 	}

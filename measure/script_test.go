@@ -297,7 +297,7 @@ func FuzzResolve(f *testing.F) {
 	}
 	descriptors := openFiles(f)
 	f.Fuzz(func(t *testing.T, name string) {
-		r, err := target.resolve(name)
+		r, err := target.resolve(name, &overlays{m: m, t: target})
 		if err == nil {
 			unix.Close(r.fd)
 		}
