@@ -377,6 +377,19 @@ func TestRefusalsAreBounded(t *testing.T) {
 	if a.str("code") != "E_NONCE" || a.str("txn") != "" || len(w.entries()) != before+2 { // the delegation and its approval
 		t.Errorf("%s, %d entries", a.raw, len(w.entries())-before)
 	}
+	// Requests and exchanges that are refused are counted too, and still refused.
+	bad := w.wish(w.approved(nil))
+	bad.Subject = w.host.Measure(t, 1, func(p *evidence.Process) { p.Unit = evidence.Known("x.service") })
+	before = len(w.entries())
+	good := w.approved(nil)
+	nonce, e := w.evidence(bad, w.wish(good))
+	w.ok(e)
+	form := w.form(good, ref(e, 1))
+	form.Set("audience", "https://other.example")
+	x := w.refused(w.exchange(form, w.proof(w.key, object{"nonce": nonce})), 400, oauth.InvalidTarget, "")
+	if added := len(w.entries()) - before; added != 3 || x.str("txn") != "" || !slices.Equal(failedOf(e, 0), []string{"context/unit"}) { // good, its approval, the evidence
+		t.Errorf("%d entries, %s", added, x.raw)
+	}
 	w.clock.add(time.Second)
 	if !w.b.mayLog(d) {
 		t.Error("the allowance does not come back")

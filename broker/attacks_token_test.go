@@ -159,6 +159,10 @@ func TestWhatEndsAToken(t *testing.T) {
 	w.inactive(w.introspect(secret, token))
 	d = w.approved(nil)
 	token = issue()
+	w.tamper(`UPDATE delegation SET state = 'expired' WHERE id = ?`, d["id"])
+	w.inactive(w.introspect(secret, token))
+	d = w.approved(nil)
+	token = issue()
 	w.ok(w.send(http.MethodDelete, w.operator+"/v1/hosts/h1", "", ""))
 	w.inactive(w.introspect(secret, token))
 }
