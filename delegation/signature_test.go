@@ -58,15 +58,6 @@ func makeKey(t testing.TB, args ...string) made {
 	return made{path, strings.TrimSpace(string(line))}
 }
 
-func (m made) key(t testing.TB) Key {
-	t.Helper()
-	k, err := ParseKey(m.line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
 // sign signs as a person would, with ssh-keygen alone.
 func (m made) sign(t testing.TB, namespace string, message []byte, more ...string) []byte {
 	t.Helper()
