@@ -98,7 +98,6 @@ type Agent struct {
 	witness  *brokerclient.Witness // nil: the broker named no log
 	identity Identity
 	host     hostFacts
-	bootPath string
 	version  string
 	state    string // directory
 	limits   Limits

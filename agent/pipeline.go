@@ -24,7 +24,7 @@ func (a *Agent) answerAll(ctx context.Context) error {
 	return nil
 }
 
-// answer is the flow from the kernel's events to the bundle (DESIGN section 2,
+// answer is the flow from the kernel's events to the bundle (README, "What happens";
 // spec/evidence.md section 7.1), once for everybody in the batch. Whoever it
 // returns got neither credential nor error.
 func (a *Agent) answer(ctx context.Context, batch []*visit) ([]*visit, error) {
