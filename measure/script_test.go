@@ -5,7 +5,6 @@ package measure
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -302,7 +301,7 @@ func FuzzResolve(f *testing.F) {
 			unix.Close(r.fd)
 		}
 		if n := openFiles(t); n > descriptors+8 {
-			t.Fatal(fmt.Sprintf("%q: %d descriptors, %d at first", name, n, descriptors))
+			t.Fatalf("%q: %d descriptors, %d at first", name, n, descriptors)
 		}
 	})
 }
