@@ -24,9 +24,9 @@ func (a *Agent) answerAll(ctx context.Context) error {
 	return nil
 }
 
-// answer is the flow from the kernel's events to the bundle (README, "What happens";
-// spec/evidence.md section 7.1), once for everybody in the batch. Whoever it
-// returns got neither credential nor error.
+// answer is the flow from the kernel's events to the bundle, with the numbers of
+// README.md (and spec/evidence.md section 7.1), once for everybody in the batch.
+// Whoever it returns got neither credential nor error.
 func (a *Agent) answer(ctx context.Context, batch []*visit) ([]*visit, error) {
 	challenge, err := a.challenge(ctx, batch)
 	if err != nil {
