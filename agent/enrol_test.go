@@ -16,8 +16,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jurat-dev/jurat/broker/enrol"
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
+	"github.com/jurat-dev/jurat/broker/enrol"
 )
 
 // enrolDouble is the enrolment half of a broker. It takes the EKs that accept

@@ -377,7 +377,7 @@ func (r *rig) start() *rig {
 		Host: "spiffe://example.test/host/h1", UEID: append([]byte{1}, make([]byte, 32)...), Level: "ek-pin", Issuer: r.double.url,
 		LogOrigin: r.double.origin, LogKey: r.double.logKey,
 	}}
-	p.openChip, p.chip, p.broker, p.identity, p.log, p.mode = r.open, chip, client, id, log, r.mode
+	p.openChip, p.chip, p.broker, p.identity, p.log, p.mode = enrolled(r.open, id.AKName), chip, client, id, log, r.mode
 	p.state, p.version, p.limits, p.bootPath = r.state, "test", r.limits, filepath.Join(r.state, "boot-log")
 	p.logger = slog.New(slog.NewTextHandler(r, nil))
 	p.now = func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }

@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 
 	"github.com/jurat-dev/jurat/agent/internal/logstore"
 	"github.com/jurat-dev/jurat/evidence"
@@ -47,17 +49,28 @@ func (a *Agent) clock(ctx context.Context) (tpm.Clock, error) {
 	if err != nil {
 		return tpm.Clock{}, fault(codeTPM, "%v", err)
 	}
-	if !bytes.Equal(chip.Name(), a.identity.AKName) {
-		chip.Close()
-		return tpm.Clock{}, fault(codeTPM, "this TPM makes attestation key %x, enrolled is %s: another TPM, or it was cleared; enrol again",
-			chip.Name(), a.identity.AKName)
-	}
 	a.chip = chip
 	clock, err := chip.Clock(ctx)
 	if err != nil {
 		return clock, fault(codeTPM, "%v", err)
 	}
 	return clock, nil
+}
+
+// enrolled opens a TPM and refuses one that does not make the key that the
+// broker knows.
+func enrolled(open func(context.Context) (Chip, error), akName []byte) func(context.Context) (Chip, error) {
+	return func(ctx context.Context) (Chip, error) {
+		chip, err := open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(chip.Name(), akName) {
+			err := fmt.Errorf("this TPM makes attestation key %x, enrolled is %x: another TPM, or it was cleared; enrol again", chip.Name(), akName)
+			return nil, errors.Join(err, chip.Close())
+		}
+		return chip, nil
+	}
 }
 
 func (a *Agent) closeChip() {

@@ -67,7 +67,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return fmt.Errorf("this host is enrolled with %s, not with %s: enrol there first", id.Issuer, client.Issuer())
 	}
 	// The cheap and the likely to be missing first; the sensor costs most.
-	dev := func(ctx context.Context) (Chip, error) { return openChip(ctx, c.TPM) }
+	dev := enrolled(func(ctx context.Context) (Chip, error) { return openChip(ctx, c.TPM) }, id.AKName)
 	if err := initialNamespaces(); err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ type parts struct {
 	logger   *slog.Logger
 	log      *logstore.Log
 	table    *table
-	bootPath string
+	bootPath string // of the boot event log
 	mode     peer.Mode // 0: the strongest of this kernel
 	now      func() time.Time
 }
