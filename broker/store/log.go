@@ -38,9 +38,6 @@ func openLog(c Conn) (*logWriter, error) {
 // beside it. A decision must have one. The index is final, and the entry under
 // a signed checkpoint, once Update has returned nil.
 func (tx *Tx) Append(entry *audit.Entry, explanation []byte) (index uint64, err error) {
-	if tx.log == nil {
-		return 0, errOver
-	}
 	data, err := entry.Marshal()
 	if err != nil {
 		return 0, err

@@ -409,6 +409,9 @@ func TestNotCommitted(t *testing.T) {
 		t.Errorf("commit failed, update says %v", err)
 	}
 	db.fail, signer.fail = nil, boom
+	if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.SetSetting("a", nil, nil) }); err != nil {
+		t.Errorf("nothing to sign, but %v", err)
+	}
 	if err := try(); !errors.Is(err, boom) {
 		t.Errorf("signing failed, update says %v", err)
 	}

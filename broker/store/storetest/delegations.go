@@ -177,6 +177,8 @@ func testUnusable(t *testing.T, s *store.Store) {
 		var u *store.Unusable
 		if err := s.Update(t.Context(), use(d.ID, "i", at, &left)); !errors.As(err, &u) || u.State != state || u.Early != early {
 			t.Errorf("use: %v, want %s early=%v", err, state, early)
+		} else if (u.Error() == "delegation has not begun") != early || !early && u.Error() != "delegation is "+string(state) {
+			t.Errorf("%s early=%v reads %q", state, early, u)
 		}
 	}
 	want(Now, store.StateRequested, false)
@@ -197,6 +199,9 @@ func testUnusable(t *testing.T, s *store.Store) {
 		})
 	}
 	want(Now, store.StateExpired, false)
+	d = delegation("dlg_never", 0)
+	approved(t, s, d)
+	want(Now, store.StateUsed, false)
 	for _, end := range []store.State{store.StateRefused, store.StateRevoked} {
 		d = delegation("dlg_"+string(end), 1)
 		must(t, s, func(tx *store.Tx) error {
@@ -221,7 +226,7 @@ func testAnswers(t *testing.T, s *store.Store) {
 	stray := answer("approval", "carol")
 	stray.D = hash("none")
 	empty := answer("approval", "carol")
-	empty.Signature = nil
+	empty.Signature = []byte{}
 	for _, a := range []store.Answer{stray, empty} {
 		if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.AddAnswer(a) }); err == nil {
 			t.Errorf("answer %+v was kept", a)

@@ -98,7 +98,10 @@ func testHosts(t *testing.T, s *store.Store) {
 			t.Errorf("host with the same %s: %v", what, err)
 		}
 	}
-	for what, o := range map[string]store.Host{"nothing": {}, "no key": {Name: "x", ID: "y", UEID: []byte{1}, EK: hash("x")}} {
+	for what, o := range map[string]store.Host{
+		"nothing": {UEID: []byte{}, AKPublic: []byte{}, AKName: []byte{}},
+		"no key":  {Name: "x", ID: "y", UEID: []byte{1}, EK: hash("x"), AKPublic: []byte{}, AKName: []byte{}},
+	} {
 		if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.AddHost(o) }); err == nil {
 			t.Errorf("host with %s was added", what)
 		}
@@ -146,7 +149,7 @@ func testHostState(t *testing.T, s *store.Store) {
 	changed := first
 	changed.JSON = []byte(`{"x":2}`)
 	refused(t, s, store.ErrStale, advance(changed, state(1, 1, 11)))
-	for what, to := range map[string]store.HostState{"no state": {Epoch: 1, Sequence: 1, Size: 11}, "huge": state(1, math.MaxInt64+1, 11)} {
+	for what, to := range map[string]store.HostState{"no state": {Epoch: 1, Sequence: 1, Size: 11, JSON: []byte{}}, "huge": state(1, math.MaxInt64+1, 11)} {
 		if err := s.Update(t.Context(), advance(first, to)); err == nil || errors.Is(err, store.ErrStale) {
 			t.Errorf("%s: %v", what, err)
 		}
