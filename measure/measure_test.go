@@ -81,6 +81,7 @@ var victimPath = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	victimDir = dir
 	out := filepath.Join(dir, "victim")
 	cmd := exec.Command("go", "build", "-o", out, "./testdata/victim")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -91,10 +92,12 @@ var victimPath = sync.OnceValues(func() (string, error) {
 	return out, nil
 })
 
+var victimDir string // removed at the end
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := victimPath(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	if victimDir != "" {
+		os.RemoveAll(victimDir)
 	}
 	os.Exit(code)
 }
