@@ -4,6 +4,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -153,12 +154,25 @@ func (b *Broker) postLearnBoot(w http.ResponseWriter, r *http.Request) *oauth.Er
 	if in.PCRs == nil {
 		in.PCRs = bootPCRs
 	}
-	var class string
-	var added int
-	learnt := make(map[int]evidence.Hash)
+	class, learnt, added, err := b.learnBoot(r.Context(), r.PathValue("name"), in.PCRs)
+	var fault *oauth.Error
+	if errors.As(err, &fault) {
+		return fault
+	}
+	if err != nil {
+		return b.found("learning boot values", err)
+	}
+	oauth.WriteJSON(w, http.StatusOK, map[string]any{"machine": class, "added": added, "pcrs": learnt})
+	return nil
+}
+
+// learnBoot adds the values to the registration of the host's class, with the
+// entry that says so.
+func (b *Broker) learnBoot(ctx context.Context, name string, pcrs []int) (class string, learnt map[int]evidence.Hash, added int, err error) {
+	learnt = make(map[int]evidence.Hash)
 	d := b.newDecision(audit.TypeRefs, "boot")
-	err := b.store.Update(r.Context(), func(tx *store.Tx) error {
-		host, err := tx.HostByName(r.PathValue("name"))
+	err = b.store.Update(ctx, func(tx *store.Tx) error {
+		host, err := tx.HostByName(name)
 		if err != nil {
 			return err
 		}
@@ -176,7 +190,7 @@ func (b *Broker) postLearnBoot(w http.ResponseWriter, r *http.Request) *oauth.Er
 		if err != nil {
 			return err
 		}
-		for _, pcr := range in.PCRs {
+		for _, pcr := range pcrs {
 			value, quoted := known.PCRs[pcr]
 			if !quoted || pcr == 16 || pcr == 23 {
 				return invalid("PCR %d is not quoted or never counts", pcr)
@@ -193,15 +207,7 @@ func (b *Broker) postLearnBoot(w http.ResponseWriter, r *http.Request) *oauth.Er
 		d.entry.Host, d.entry.Target = host.ID, class
 		return b.putDocument(tx, store.KindMachine, machine, digest, d)
 	})
-	var fault *oauth.Error
-	if errors.As(err, &fault) {
-		return fault
-	}
-	if err != nil {
-		return b.found("learning boot values", err)
-	}
-	oauth.WriteJSON(w, http.StatusOK, map[string]any{"machine": class, "added": added, "pcrs": learnt})
-	return nil
+	return class, learnt, added, err
 }
 
 // readMachine returns the registration of a class, an empty one if there is
