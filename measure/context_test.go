@@ -125,7 +125,7 @@ func TestProcessRewritesItself(t *testing.T) {
 
 func TestProcessAncestors(t *testing.T) {
 	needRoot(t)
-	m, _ := newMeter(t, Config{})
+	m, k := newMeter(t, Config{})
 	p := start(t, exec.Command(victim(t)))
 	out, _ := full(t, m, p, p.facts(t))
 	all := value(t, out.Ancestors)
@@ -138,6 +138,13 @@ func TestProcessAncestors(t *testing.T) {
 	if start := startOf(t, os.Getpid()); all[0].Instance.Start != start-start%clockTick {
 		t.Errorf("parent is %v, started %d", all[0].Instance, start)
 	}
+
+	k.none = uint32(os.Getpid())
+	out, _ = full(t, m, p, p.facts(t))
+	if all := value(t, out.Ancestors); all[0].Instance.PID != k.none || all[0].Digest.Reason() != reasonUnreadable || observed(all[1].Digest) == "" {
+		t.Errorf("an ancestor without state: %+v", all)
+	}
+	k.none = 0
 
 	told := evidence.Ancestor{Path: "told", Digest: evidence.Unknown[evidence.Digest]("x")}
 	m.table = table{pid: uint32(os.Getpid()), found: told}

@@ -39,6 +39,7 @@ func needRoot(t testing.TB) {
 type kernel struct {
 	mu     sync.Mutex
 	states map[uint32]State
+	none   uint32 // the process it keeps no state for
 	asked  func(pid uint32) // called on each question
 }
 
@@ -51,6 +52,9 @@ func (k *kernel) State(pidfd int) (State, error) {
 	defer k.mu.Unlock()
 	if k.asked != nil {
 		k.asked(pid)
+	}
+	if pid == k.none {
+		return State{}, errors.New("no state")
 	}
 	if s, ok := k.states[pid]; ok {
 		return s, nil
