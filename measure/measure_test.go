@@ -39,7 +39,7 @@ func needRoot(t testing.TB) {
 type kernel struct {
 	mu     sync.Mutex
 	states map[uint32]State
-	none   uint32 // the process it keeps no state for
+	none   uint32           // the process it keeps no state for
 	asked  func(pid uint32) // called on each question
 }
 
