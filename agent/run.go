@@ -52,6 +52,8 @@ const bootLogPath = securityFS + "tpm0/binary_bios_measurements"
 // Run is an agent from its start to the end of ctx. It returns an error when
 // it could not start, or cannot go on.
 func Run(ctx context.Context, c Config) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	id, err := ReadIdentity(c.State)
 	if err != nil {
 		return err
@@ -97,7 +99,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	defer meter.Close()
 	a := assemble(parts{
 		sensor: sensor, facts: facts, meter: meter, openChip: dev, chip: chip, broker: client, identity: id,
-		state: c.State, version: c.Version, limits: c.Limits, logger: c.Logger, log: log, table: table, bootPath: bootLogPath, now: time.Now,
+		state: c.State, version: c.Version, limits: c.Limits.within(openFiles()), logger: c.Logger, log: log, table: table, bootPath: bootLogPath, now: time.Now,
 	})
 	defer a.closeChip()
 	if err := a.open(c.Socket); err != nil {
@@ -105,6 +107,23 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	go a.care(ctx, meter)
 	return a.live(ctx, recovery, c.Ready)
+}
+
+// openFiles is how many files this process may have open.
+func openFiles() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<30 {
+		return 1 << 30
+	}
+	return int(limit.Cur)
+}
+
+// within returns l with no more connections than there may be files for them,
+// beside the digest cache and what else is open.
+func (l Limits) within(files int) Limits {
+	const each, rest = 4, measure.DefaultFiles + maxHolders/8 + 128
+	l.Connections = max(16, min(l.Connections, (files-rest)/each))
+	return l
 }
 
 // parts are the rooms an agent is made of, and what it needs besides.
@@ -122,7 +141,7 @@ type parts struct {
 	logger   *slog.Logger
 	log      *logstore.Log
 	table    *table
-	bootPath string // of the boot event log
+	bootPath string    // of the boot event log
 	mode     peer.Mode // 0: the strongest of this kernel
 	now      func() time.Time
 }

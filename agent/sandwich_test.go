@@ -4,6 +4,7 @@
 package agent
 
 import (
+	"net/http"
 	"os"
 	"slices"
 	"testing"
@@ -66,6 +67,39 @@ func TestNothingIsReleasedWhenTheLooksDiffer(t *testing.T) {
 				t.Errorf("log %v", n)
 			}
 		})
+	}
+}
+
+// TestGoneBeforeTheQuote: no quote is made for a process that cannot be
+// answered any more.
+func TestGoneBeforeTheQuote(t *testing.T) {
+	for want, change := range map[string]func(*evidence.State){
+		codeExited: func(s *evidence.State) { s.Alive = false },
+		codeExec:   func(s *evidence.State) { s.Generation = 2 },
+	} {
+		r := newRig(t).start().self()
+		r.onLook(func(_ int, s *evidence.State) { change(s) })
+		if _, err := r.ask(); code(err) != want || r.chip.quotes != 0 {
+			t.Errorf("%v after %d quotes, want %s", err, r.chip.quotes, want)
+		}
+	}
+}
+
+// TestExecDuringExchange: a token that arrives for a program that is over is
+// given to nobody.
+func TestExecDuringExchange(t *testing.T) {
+	r := newRig(t).start().self()
+	r.double.set(func(_ http.ResponseWriter, q *http.Request) bool {
+		if q.URL.Path == "/oauth/token" {
+			r.execAgain(2)
+			if err := r.sensor.Barrier(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	})
+	if got, err := r.ask(); code(err) != codeExec {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -113,6 +113,14 @@ func TestPerUserQuota(t *testing.T) {
 	}
 }
 
+func TestLimitsFitTheOpenFiles(t *testing.T) {
+	for files, want := range map[int]int{1 << 30: 4096, 20000: 4096, 4096: (4096 - 1664) / 4, 1024: 16, 0: 16} {
+		if got := DefaultLimits().within(files).Connections; got != want {
+			t.Errorf("%d files: %d connections, want %d", files, got, want)
+		}
+	}
+}
+
 func TestInheritedConnectionIsRefused(t *testing.T) {
 	r := newRig(t).start().self()
 	conn := dial(t, r.socket)

@@ -132,6 +132,40 @@ func TestClientErrors(t *testing.T) {
 	}
 }
 
+// service shows what headers it is sent; some of its paths answer otherwise.
+func service(t *testing.T) (here, other *httptest.Server) {
+	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/there" {
+			http.Redirect(w, r, "/and-on", http.StatusFound)
+			return
+		}
+		fmt.Fprintf(w, "%s|%s", r.Header.Get("Authorization"), r.Header.Get("DPoP"))
+	}))
+	t.Cleanup(other.Close)
+	demand := func(w http.ResponseWriter, code string) {
+		w.Header().Set("DPoP-Nonce", "fresh")
+		w.Header().Set("WWW-Authenticate", `DPoP error="`+code+`"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}
+	here = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch {
+		case r.URL.Path == "/nonce" && !strings.HasSuffix(r.Header.Get("DPoP"), " fresh"):
+			demand(w, "use_dpop_nonce")
+		case r.URL.Path == "/denied":
+			demand(w, "invalid_token")
+		case r.URL.Path == "/redirect":
+			http.Redirect(w, r, "/here", http.StatusFound)
+		case r.URL.Path == "/away":
+			http.Redirect(w, r, other.URL+"/there", http.StatusFound)
+		default:
+			fmt.Fprintf(w, "%s|%s|%s", r.Header.Get("Authorization"), r.Header.Get("DPoP"), body)
+		}
+	}))
+	t.Cleanup(here.Close)
+	return here, other
+}
+
 func TestTransport(t *testing.T) {
 	var proofs atomic.Int32
 	c := agent(t, hello, func(r *local.Request) string {
@@ -142,49 +176,20 @@ func TestTransport(t *testing.T) {
 		}
 		return string(answer) + "\n"
 	})
-	var other *httptest.Server
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		switch r.URL.Path {
-		case "/nonce":
-			if !strings.HasSuffix(r.Header.Get("DPoP"), " fresh") {
-				w.Header().Set("DPoP-Nonce", "fresh")
-				w.Header().Set("WWW-Authenticate", `DPoP error="use_dpop_nonce"`)
-				w.WriteHeader(401)
-				return
-			}
-		case "/denied":
-			w.Header().Set("DPoP-Nonce", "fresh")
-			w.Header().Set("WWW-Authenticate", `DPoP error="invalid_token"`)
-			w.WriteHeader(401)
-			return
-		case "/redirect":
-			http.Redirect(w, r, "/here", http.StatusFound)
-			return
-		case "/away":
-			http.Redirect(w, r, other.URL+"/there", http.StatusFound)
-			return
-		}
-		fmt.Fprintf(w, "%s|%s|%s", r.Header.Get("Authorization"), r.Header.Get("DPoP"), body)
-	}))
-	defer server.Close()
-	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/there" {
-			http.Redirect(w, r, "/and-on", http.StatusFound)
-			return
-		}
-		fmt.Fprintf(w, "%s|%s", r.Header.Get("Authorization"), r.Header.Get("DPoP"))
-	}))
-	defer other.Close()
+	server, _ := service(t)
 	client := http.Client{Transport: &local.Transport{Client: *c, Delegation: "dlg"}}
-	do := func(method, path, body string) string {
-		t.Helper()
+	for _, c := range []struct {
+		method, path, body, want string
+		proofs                   int32
+	}{
+		{"POST", "/x?q=1", "body", "DPoP t|1 dlg POST " + server.URL + "/x?q=1|body", 1},
+		{"POST", "/nonce", "body", "DPoP t|2 dlg POST " + server.URL + "/nonce fresh|body", 2},
+		{"GET", "/denied", "", "", 1},
+		{"GET", "/redirect", "", "DPoP t|2 dlg GET " + server.URL + "/here|", 2},
+		{"GET", "/away", "", "|", 1}, // another origin gets nothing
+	} {
 		proofs.Store(0)
-		var in io.Reader
-		if body != "" {
-			in = strings.NewReader(body)
-		}
-		req, err := http.NewRequest(method, server.URL+path, in)
+		req, err := http.NewRequest(c.method, server.URL+c.path, strings.NewReader(c.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,30 +197,14 @@ func TestTransport(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close()
-		out, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(got) != c.want || proofs.Load() != c.proofs {
+			t.Errorf("%s: %q with %d proofs, %v; want %q with %d", c.path, got, proofs.Load(), err, c.want, c.proofs)
 		}
 		if req.Header.Get("Authorization") != "" || req.Header.Get("DPoP") != "" {
 			t.Error("the caller's request was changed")
 		}
-		return string(out)
-	}
-	if got, want := do("POST", "/x?q=1", "body"), "DPoP t|1 dlg POST "+server.URL+"/x?q=1|body"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-	if got, want := do("POST", "/nonce", "body"), "DPoP t|2 dlg POST "+server.URL+"/nonce fresh|body"; got != want {
-		t.Errorf("a nonce was demanded: %q, want %q", got, want)
-	}
-	if do("GET", "/denied", ""); proofs.Load() != 1 {
-		t.Errorf("%d proofs for one refusal", proofs.Load())
-	}
-	if got, want := do("GET", "/redirect", ""), "DPoP t|2 dlg GET "+server.URL+"/here|"; got != want {
-		t.Errorf("redirected: %q, want %q", got, want)
-	}
-	if got := do("GET", "/away", ""); got != "|" || proofs.Load() != 1 {
-		t.Errorf("another origin got %q", got)
 	}
 	c.Socket = filepath.Join(t.TempDir(), "none")
 	client.Transport = &local.Transport{Client: *c, Delegation: "dlg"}

@@ -167,21 +167,7 @@ func TestLife(t *testing.T) {
 	state := filepath.Join(dir, "state")
 	writeIdentity(t, state, "http://127.0.0.1:1", akName(t, device.Path()))
 
-	notifications := filepath.Join(dir, "notify")
-	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notifications, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer manager.Close()
-	t.Setenv("NOTIFY_SOCKET", notifications)
-	hear := func(want string) {
-		t.Helper()
-		buf := make([]byte, 512)
-		manager.SetReadDeadline(time.Now().Add(30 * time.Second))
-		if n, err := manager.Read(buf); err != nil || !strings.HasPrefix(string(buf[:n]), want) {
-			t.Fatalf("the service manager hears %q, %v; want %s", buf[:n], err, want)
-		}
-	}
+	hear := serviceManager(t, filepath.Join(dir, "notify"))
 	socket := filepath.Join(dir, "run", "agent.sock")
 	for epoch := uint64(1); epoch <= 2; epoch++ {
 		cmd := exec.Command("/proc/self/exe", "-state", state, "-socket", socket, "-tpm", device.Path(), "-ring-bytes", "1048576")
@@ -219,6 +205,26 @@ func TestLife(t *testing.T) {
 	writeIdentity(t, state, "http://127.0.0.1:1", append([]byte{0, 11}, make([]byte, 32)...))
 	if code, out := as(t, nil, "-state", state, "-socket", socket, "-tpm", device.Path()); code != exitEnvironment || !strings.Contains(out, "another TPM") {
 		t.Errorf("another TPM: exit %d\n%s", code, out)
+	}
+}
+
+// serviceManager listens where NOTIFY_SOCKET says, and returns a function that
+// waits for the next state juratd reports.
+func serviceManager(t *testing.T, path string) (hear func(want string)) {
+	t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	t.Setenv("NOTIFY_SOCKET", path)
+	return func(want string) {
+		t.Helper()
+		buf := make([]byte, 512)
+		conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+		if n, err := conn.Read(buf); err != nil || !strings.HasPrefix(string(buf[:n]), want) {
+			t.Fatalf("the service manager hears %q, %v; want %s", buf[:n], err, want)
+		}
 	}
 }
 
