@@ -32,6 +32,11 @@ func (m *Meter) execFile(ctx context.Context, e *Exec) evidence.Value[evidence.F
 		return evidence.Unknown[evidence.File](reasonNotKernel)
 	}
 	f := evidence.File{Path: hint(e.path(), evidence.MaxText), ID: e.Exe.id()}
+	if f.Path == "" { // it ran before the sensor did, and nobody saw what it was called
+		if link, err := readlinkAt(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/exe", e.Instance.PID)); err == nil {
+			f.Path = hint(link, evidence.MaxText)
+		}
+	}
 	switch {
 	case remote(e.Exe.Magic) || remote(e.Text.Magic):
 		f.Digest = evidence.Unknown[evidence.Digest](reasonRemote)
