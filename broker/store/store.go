@@ -177,10 +177,12 @@ func (s *Store) commit(batch []*update) {
 		}
 		kept := 0
 		for i, u := range taken {
+			if _, err := c.Exec("SAVEPOINT turn"); err != nil {
+				return err
+			}
 			started = i + 1
-			fatal := s.one(c, log, u, &results[i])
-			if fatal != nil {
-				return fatal
+			if results[i], err = u.take(c, log); err != nil {
+				return err
 			}
 			if results[i] == nil {
 				kept++
@@ -202,22 +204,19 @@ func (s *Store) commit(batch []*update) {
 	}
 }
 
-// one gives u its turn, and takes back what it did if it fails.
-func (s *Store) one(c Conn, log *logWriter, u *update, result *error) (fatal error) {
-	if _, err := c.Exec("SAVEPOINT turn"); err != nil {
-		return err
-	}
+// take gives u its turn, and takes back what it did if it fails.
+func (u *update) take(c Conn, log *logWriter) (result, fatal error) {
 	before := len(log.leaves)
 	tx := &Tx{Reader: Reader{c}, log: log}
 	u.turn <- tx
-	*result = <-u.ran
+	result = <-u.ran
 	tx.c = closedConn{}
-	if *result != nil {
+	if result != nil {
 		log.leaves = log.leaves[:before]
 		if _, err := c.Exec("ROLLBACK TO SAVEPOINT turn"); err != nil {
-			return err
+			return result, err
 		}
 	}
-	_, err := c.Exec("RELEASE SAVEPOINT turn")
-	return err
+	_, fatal = c.Exec("RELEASE SAVEPOINT turn")
+	return result, fatal
 }

@@ -54,11 +54,7 @@ func migrations(from fs.FS) ([]migration, error) {
 }
 
 // migrate brings the tables to the newest form, all steps in one transaction.
-func (db *database) migrate(now time.Time) (err error) {
-	steps, err := migrations(files)
-	if err != nil {
-		return err
-	}
+func (db *database) migrate(steps []migration, now time.Time) (err error) {
 	ctx := context.Background()
 	exec := func(query string, args ...any) error {
 		_, err := db.writer.raw.ExecContext(ctx, query, args...)

@@ -92,7 +92,11 @@ func (db *database) connect(ctx context.Context, now time.Time) error {
 		db.all = append(db.all, c)
 		if i == 0 {
 			db.writer = c
-			if err := db.migrate(now); err != nil {
+			steps, err := migrations(files)
+			if err != nil {
+				return err
+			}
+			if err := db.migrate(steps, now); err != nil {
 				return err
 			}
 			continue

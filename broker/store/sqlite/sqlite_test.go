@@ -6,14 +6,12 @@ package sqlite
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/jurat-dev/jurat/broker/audit"
 	"github.com/jurat-dev/jurat/broker/store"
@@ -111,93 +109,21 @@ func TestFilesArePrivate(t *testing.T) {
 	opened(t, path).Close()
 }
 
-// Each setting that durability or order rests on is what it should be.
-func TestPragmas(t *testing.T) {
-	db, err := open(t.Context(), filepath.Join(t.TempDir(), "state", "broker.db"), storetest.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	for _, c := range db.all {
-		for pragma, want := range map[string]string{
-			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "trusted_schema": "0",
-			"query_only": map[bool]string{true: "0", false: "1"}[c == db.writer],
-		} {
-			var got string
-			if err := c.raw.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
-				t.Errorf("%s is %q, want %q (%v)", pragma, got, want, err)
-			}
-		}
-	}
-}
-
-// sqlIn changes the closed store at path behind the program's back.
-func sqlIn(t testing.TB, path, statement string, args ...any) {
+// rootOfSix returns the root that fresh(t, 6) signs.
+func rootOfSix(t *testing.T) []byte {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
+	s := opened(t, fresh(t, 6))
+	defer s.Close()
+	var root evidence.Hash
+	err := s.View(t.Context(), func(r *store.Reader) error {
+		head, err := r.Head()
+		root = head.Root
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	r, err := db.Exec(statement, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := r.RowsAffected(); err != nil || n == 0 && !strings.HasPrefix(statement, "CREATE") {
-		t.Fatalf("%s changed nothing: %v", statement, err)
-	}
-}
-
-func TestMigrations(t *testing.T) {
-	steps, err := migrations(files)
-	if err != nil || len(steps) == 0 {
-		t.Fatal(steps, err)
-	}
-	path := fresh(t, 3)
-	s := opened(t, path)
-	grow(t, s, 3, 4)
-	s.Close()
-	for name, change := range map[string]string{
-		"changed file": `UPDATE migration SET checksum = x'00' WHERE number = 1`,
-		"other name":   `UPDATE migration SET name = '0001_other.sql' WHERE number = 1`,
-		"newer":        fmt.Sprintf(`INSERT INTO migration (number, name, checksum, applied) VALUES (%d, 'x', x'00', 0)`, len(steps)+1),
-	} {
-		path := fresh(t, 1)
-		sqlIn(t, path, change)
-		if s, err := Open(t.Context(), path, storetest.NewSigner(t), storetest.Now); err == nil {
-			t.Errorf("%s: opened", name)
-			s.Close()
-		}
-	}
-	for name, files := range map[string][]string{
-		"gap": {"0001_a.sql", "0003_b.sql"}, "twice": {"0001_a.sql", "0001_b.sql"}, "no number": {"begin.sql"}, "from zero": {"0000_a.sql"},
-	} {
-		folder := fstest.MapFS{}
-		for _, f := range files {
-			folder["migrations/"+f] = &fstest.MapFile{}
-		}
-		if _, err := migrations(folder); err == nil {
-			t.Errorf("%s: %v", name, files)
-		}
-	}
-	other := filepath.Join(t.TempDir(), "state", "other.db")
-	if err := os.Mkdir(filepath.Dir(other), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(other, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sqlIn(t, other, `CREATE TABLE cookies (x)`)
-	if _, err := Open(t.Context(), other, storetest.NewSigner(t), storetest.Now); err == nil || !strings.Contains(err.Error(), "another program") {
-		t.Errorf("somebody else's database: %v", err)
-	}
-	garbage := filepath.Join(filepath.Dir(other), "garbage.db")
-	if err := os.WriteFile(garbage, []byte(strings.Repeat("no database at all ", 1000)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(t.Context(), garbage, storetest.NewSigner(t), storetest.Now); err == nil {
-		t.Error("garbage was opened")
-	}
+	return root[:]
 }
 
 // What somebody with access to the file changes, is found: what the head
@@ -225,6 +151,7 @@ func TestTampering(t *testing.T) {
 		"root changed":           {`UPDATE log_head SET root = $1`, []any{make([]byte, 32)}, true},
 		"head of another log":    {`UPDATE log_head SET checkpoint = $1`, []any{checkpoint}, true},
 		"head deleted":           {`DELETE FROM log_head`, nil, true},
+		"cut off in step":        {`UPDATE log_head SET size = 6, root = $1; DELETE FROM explanation WHERE idx = 6; DELETE FROM log_leaf WHERE idx = 6; DELETE FROM log_hash WHERE idx > 9`, []any{rootOfSix(t)}, true},
 		"last entry deleted":     {`DELETE FROM log_leaf WHERE idx = 6`, nil, true},
 		"hash at the edge":       {`UPDATE log_hash SET hash = $1 WHERE idx = (SELECT MAX(idx) FROM log_hash)`, []any{make([]byte, 32)}, true},
 		"hash shortened":         {`UPDATE log_hash SET hash = x'00' WHERE idx = (SELECT MAX(idx) FROM log_hash)`, nil, true},
@@ -352,79 +279,6 @@ func TestRestoredBackup(t *testing.T) {
 	rolledBack("rolled back")
 	grow(t, s, 100, 110) // it grows again, and past where it was
 	rolledBack("another history")
-}
-
-// failing is a database whose commits fail while fail says so.
-type failing struct {
-	store.Database
-	fail error
-}
-
-func (f *failing) Write(ctx context.Context, fn func(store.Conn) error) error {
-	return f.Database.Write(ctx, func(c store.Conn) error {
-		if err := fn(c); err != nil {
-			return err
-		}
-		return f.fail
-	})
-}
-
-// moody is a signer that does not sign while fail says so.
-type moody struct {
-	*audit.Signer
-	fail error
-}
-
-func (m *moody) Checkpoint(size uint64, root evidence.Hash) ([]byte, error) {
-	if m.fail != nil {
-		return nil, m.fail
-	}
-	return m.Signer.Checkpoint(size, root)
-}
-
-// Without a commit or without a signed head there is no yes, and nothing stays.
-func TestNotCommitted(t *testing.T) {
-	inner, err := open(t.Context(), filepath.Join(t.TempDir(), "state", "broker.db"), storetest.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, signer := &failing{Database: inner}, &moody{Signer: storetest.NewSigner(t)}
-	s, err := store.New(t.Context(), db, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	boom := errors.New("no space left on device")
-	try := func() error {
-		return s.Update(t.Context(), func(tx *store.Tx) error {
-			if err := tx.Once(store.SpaceNonce, evidence.Hash{1}, storetest.Now); err != nil {
-				return err
-			}
-			_, err := tx.Append(storetest.Entry("t"), []byte("{}"))
-			return err
-		})
-	}
-	db.fail = boom
-	if err := try(); !errors.Is(err, boom) {
-		t.Errorf("commit failed, update says %v", err)
-	}
-	db.fail, signer.fail = nil, boom
-	if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.SetSetting("a", nil, nil) }); err != nil {
-		t.Errorf("nothing to sign, but %v", err)
-	}
-	if err := try(); !errors.Is(err, boom) {
-		t.Errorf("signing failed, update says %v", err)
-	}
-	signer.fail = nil
-	if err := try(); err != nil {
-		t.Errorf("something stayed: %v", err)
-	}
-	if err := try(); err != store.ErrReplay {
-		t.Errorf("second time: %v", err)
-	}
-	if err := s.Check(t.Context()); err != nil {
-		t.Error(err)
-	}
 }
 
 // Two programs with the same file take turns and make one log.

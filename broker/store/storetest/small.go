@@ -106,6 +106,11 @@ func testDocuments(t *testing.T, s *store.Store) {
 		}
 	}
 	digest := func(body string) evidence.Hash { return store.DocumentDigest([]byte(body)) }
+	if err := s.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.PutDocument(store.Document{Kind: store.KindWorkload, Name: "w", Body: []byte{}}, evidence.Hash{})
+	}); err == nil {
+		t.Error("an empty document was written")
+	}
 	must(t, s, put("{}", evidence.Hash{}))
 	refused(t, s, store.ErrStale, put("{}", evidence.Hash{}))
 	refused(t, s, store.ErrStale, put("[1]", digest("[]")))
@@ -141,6 +146,11 @@ func testApprovers(t *testing.T, s *store.Store) {
 	}
 	must(t, s, add("alice"))
 	must(t, s, add("bob"))
+	if err := s.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.AddApprover(store.Approver{Issuer: iss, Subject: "carol", Salt: []byte{}})
+	}); err == nil {
+		t.Error("a person without a salt was added")
+	}
 	refused(t, s, store.ErrExists, add("alice"))
 	refused(t, s, store.ErrNotFound, key("carol", "SHA256:c", Now))
 	must(t, s, key("alice", "SHA256:a", Now))
