@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jurat-dev/jurat/agent/local"
 	"github.com/jurat-dev/jurat/evidence"
 )
 
@@ -64,6 +65,25 @@ func TestTPMReset(t *testing.T) {
 	b := r.double.bundles[len(r.double.bundles)-1]
 	if b.Header.Epoch != 3 || b.Entries[0].Value.Start.Epoch != 3 || b.Entries[1].Index < b.Entries[0].Index {
 		t.Errorf("epoch %d, start %+v", b.Header.Epoch, b.Entries[0].Value.Start)
+	}
+}
+
+// TestNewEpochEndsWhatWasGiven: also what nobody asked for since.
+func TestNewEpochEndsWhatWasGiven(t *testing.T) {
+	r := newRig(t).start().self()
+	first, err := r.ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.chip.mu.Lock()
+	r.chip.clock.ResetCount++
+	r.chip.mu.Unlock()
+	other := local.CredentialRequest{Delegation: r.double.task.ID, Bearer: true}
+	if got, err := r.client().Credential(t.Context(), other); err != nil || got.TokenType != "Bearer" { // needs a quote
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if again, err := r.ask(); err != nil || again.Token == first.Token {
+		t.Errorf("the token of an epoch that is over was given again: %v", err)
 	}
 }
 

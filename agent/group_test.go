@@ -110,8 +110,15 @@ func TestOneQuoteForMany(t *testing.T) {
 			r.crowd(requests)
 			quotes := r.agent.quotes.Load()
 			answered := 0
+			blinds := make(map[evidence.Hash]bool)
 			for _, b := range r.double.bundles {
 				answered += len(b.Requests)
+				for _, l := range b.Requests {
+					blinds[l.Value.Blind] = true
+				}
+			}
+			if len(blinds) != answered {
+				t.Errorf("%d blinds for %d requests", len(blinds), answered)
 			}
 			t.Logf("%d quotes, %d bundles of %v bytes", quotes, len(r.double.bundles), r.double.sizes)
 			if quotes > 4 || answered != requests || r.double.exchanges != requests {

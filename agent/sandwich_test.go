@@ -133,8 +133,8 @@ func TestExecDuringMeasurement(t *testing.T) {
 		r.sensor.states[uint32(os.Getpid())].Generation = 2
 		return nil
 	})
-	if _, err := r.ask(); code(err) != codeExec || r.chip.quotes != 0 {
-		t.Errorf("%v after %d quotes", err, r.chip.quotes)
+	if _, err := r.ask(); code(err) != codeExec || r.chip.quotes != 0 || r.meter.looks != 0 {
+		t.Errorf("%v after %d looks, %d quotes", err, r.meter.looks, r.chip.quotes)
 	}
 }
 

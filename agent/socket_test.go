@@ -162,6 +162,9 @@ func TestUnknownProcessIsRefused(t *testing.T) {
 	if _, err := r.ask(); code(err) != codeExec {
 		t.Errorf("a process that called exec: %v", err)
 	}
+	if r.meter.fulls != 0 {
+		t.Errorf("%d processes were measured for callers in doubt", r.meter.fulls)
+	}
 }
 
 // TestOldKernels is the way callers are identified where the kernel does not

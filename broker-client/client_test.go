@@ -270,6 +270,16 @@ func TestDelegationIsHeldToItsHash(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
+	foreign := *object
+	foreign.Broker = "https://other.example"
+	object2, enc2, err := delegation.New(foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body = show(object2.ID, delegation.Text(delegation.Digest(enc2)), enc2)
+	if got, err := c.Delegation(t.Context(), object2.ID); !errors.As(err, new(*brokerclient.BadAnswer)) {
+		t.Errorf("for another broker: %+v, %v", got, err)
+	}
 	body = show(object.ID, d, enc)
 	if _, err := c.Delegation(t.Context(), newID()); !errors.As(err, new(*brokerclient.BadAnswer)) {
 		t.Errorf("not what was asked for: %v", err)

@@ -163,9 +163,6 @@ func (l *Log) honour() (int64, error) {
 		return 0, broken("checkpoint %d has %d entries, on disk are hashes of %d bytes and %d offsets",
 			l.last.Number, size, l.hashes.disk, l.offsets.disk/offsetSize)
 	}
-	if err := l.cutDerived(size); err != nil {
-		return 0, err
-	}
 	root, err := l.tree.Root(size)
 	if err != nil {
 		return 0, broken("tree of checkpoint %d: %v", l.last.Number, err)
@@ -173,9 +170,8 @@ func (l *Log) honour() (int64, error) {
 	if root != l.last.Root {
 		return 0, broken("the %d entries of checkpoint %d have root %s, it says %s", size, l.last.Number, root, l.last.Root)
 	}
-	l.size = size
-	if size == 0 {
-		return 0, nil
+	if l.size = size; size == 0 {
+		return 0, l.cutDerived(0)
 	}
 	entry, err := l.entry(size - 1)
 	if err != nil {
@@ -185,7 +181,7 @@ func (l *Log) honour() (int64, error) {
 	if err := l.offsets.readAt(at[:], int64(size-1)*offsetSize); err != nil {
 		return 0, err
 	}
-	return int64(binary.BigEndian.Uint64(at[:])) + recordHeader + int64(len(entry)), nil
+	return int64(binary.BigEndian.Uint64(at[:])) + recordHeader + int64(len(entry)), l.cutDerived(size)
 }
 
 // cutDerived drops offsets and hashes behind the first size entries: they are

@@ -187,6 +187,9 @@ func TestForm(t *testing.T) {
 				client.CloseWrite()
 			}()
 			line, p, err := conn.Receive(100)
+			if name == "much more" && (err == nil || !strings.Contains(err.Error(), "more than 100 bytes")) {
+				t.Errorf("%s: %v", name, err)
+			}
 			if c.want == nil && (err != nil || string(line)+"\n" != c.send) || c.want != nil && !errors.Is(err, c.want) {
 				t.Errorf("%s: %q, %v", name, line, err)
 			}
@@ -223,12 +226,12 @@ func TestChildCanComeAlong(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer unix.Close(own)
-			for name, rights := range map[string][]int{"one": {own}, "two": {own, own}, "a hundred": make([]int, 100)} {
+			for name, rights := range map[string][]int{"one": {own}, "two": {own, own}, "very many": make([]int, 250)} {
 				if _, _, err := client.WriteMsgUnix([]byte("a\n"), unix.UnixRights(rights...), nil); err != nil {
 					t.Fatal(err)
 				}
 				_, p, err := c.Receive(100)
-				if (name == "one") != (err == nil) {
+				if (name == "one") != (err == nil) || name == "very many" && !strings.Contains(err.Error(), "too many descriptors") {
 					t.Fatalf("%s: %v", name, err)
 				}
 				if err != nil {
@@ -355,4 +358,12 @@ func TestDeadWriterIsRefused(t *testing.T) {
 			t.Errorf("%q, %v", line, err)
 		}
 	})
+}
+
+// Before Linux 6.16 a message of a process that is gone comes with no pidfd.
+func TestNoPidfdIsRefused(t *testing.T) {
+	c := &Connection{mode: ModeMessage, pidfd: -1}
+	if err := c.named(&Peer{Pidfd: -1, PID: 7}, &control{pidfd: -1}); !errors.Is(err, ErrDoubt) || !strings.Contains(err.Error(), "process 7, is gone") {
+		t.Error(err)
+	}
 }
