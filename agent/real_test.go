@@ -157,3 +157,24 @@ func statusOfPID(pid int) (status, error) {
 	defer unix.Close(fd)
 	return statusOf(fd)
 }
+
+// BenchmarkProof measures what one proof costs a workload that has its token:
+// a connection, the barrier, a fresh look at the process, two signatures' worth
+// of thought.
+func BenchmarkProof(b *testing.B) {
+	r := newRig(b)
+	r.withKernel()
+	r.start()
+	ask := func() {
+		if _, err := r.client().Proof(b.Context(), r.double.task.ID, "GET", "https://payments.example/x", ""); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ask()
+	for b.Loop() {
+		ask()
+	}
+	if n := r.agent.quotes.Load(); n != 1 {
+		b.Errorf("%d quotes", n)
+	}
+}
