@@ -176,7 +176,7 @@ func (a *Agent) run(outer context.Context, ready func()) error {
 }
 
 const (
-	workers        = 2
+	workers        = 4
 	heartbeatEvery = 10 * time.Second
 )
 

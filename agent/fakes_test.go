@@ -162,6 +162,7 @@ type fakeMeter struct {
 
 	mu    sync.Mutex // guards what follows
 	delay time.Duration
+	slow  bool                           // Exec takes as long as it may
 	size  int                            // bytes of padding in a measurement
 	look  func(n int, s *evidence.State) // changes look number n, from 1
 	exec  func(e *measure.Exec)          // hears of each exec
@@ -170,10 +171,13 @@ type fakeMeter struct {
 	fulls int
 }
 
-func (m *fakeMeter) Exec(_ context.Context, e *measure.Exec) evidence.Exec {
+func (m *fakeMeter) Exec(ctx context.Context, e *measure.Exec) evidence.Exec {
 	m.mu.Lock()
-	exec := m.exec
+	exec, slow := m.exec, m.slow
 	m.mu.Unlock()
+	if slow {
+		<-ctx.Done()
+	}
 	if exec != nil {
 		exec(e)
 	}

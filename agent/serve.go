@@ -84,9 +84,29 @@ func (a *Agent) serve(ctx context.Context) error {
 	}
 }
 
-// converse is one connection: greeting, one request, one answer.
+// converse is one connection: greeting, one request, one answer. It counts
+// among its user's and its process's until the very end.
 func (a *Agent) converse(ctx context.Context, conn *net.UnixConn) {
-	answer, f := a.hear(ctx, conn)
+	c, err := peer.Accept(conn, a.mode)
+	if err != nil {
+		a.say(conn, nil, fault(codePeer, "%v", err))
+		return
+	}
+	defer c.Close()
+	if err := a.users.enter(c.UID, c.PID()); err != nil {
+		a.say(conn, nil, fault(codeBusy, "%v", err))
+		return
+	}
+	defer a.users.leave(c.UID, c.PID())
+	answer, f := a.hear(ctx, conn, c)
+	if a.say(conn, answer, f) && f != nil {
+		linger(conn)
+	}
+}
+
+// say writes the answer, or the fault if there is one. Who does not read it
+// does not get it; that is all.
+func (a *Agent) say(conn *net.UnixConn, answer any, f *local.Error) bool {
 	if f != nil {
 		answer = struct {
 			Error *local.Error `json:"error"`
@@ -95,15 +115,13 @@ func (a *Agent) converse(ctx context.Context, conn *net.UnixConn) {
 	line, err := json.Marshal(answer)
 	if err != nil {
 		a.logger.Error("encoding an answer", "error", err)
-		return
+		return false
 	}
 	if conn.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
-		return
+		return false
 	}
-	// Who does not read the answer does not get it; that is all.
-	if _, err := conn.Write(append(line, '\n')); err == nil && f != nil {
-		linger(conn)
-	}
+	_, err = conn.Write(append(line, '\n'))
+	return err == nil
 }
 
 // linger takes in what a client still writes after it was refused. Closing a
@@ -114,16 +132,7 @@ func linger(conn *net.UnixConn) {
 	}
 }
 
-func (a *Agent) hear(ctx context.Context, conn *net.UnixConn) (any, *local.Error) {
-	c, err := peer.Accept(conn, a.mode)
-	if err != nil {
-		return nil, fault(codePeer, "%v", err)
-	}
-	defer c.Close()
-	if err := a.users.enter(c.UID, c.PID()); err != nil {
-		return nil, fault(codeBusy, "%v", err)
-	}
-	defer a.users.leave(c.UID, c.PID())
+func (a *Agent) hear(ctx context.Context, conn *net.UnixConn, c *peer.Connection) (any, *local.Error) {
 	if err := conn.SetDeadline(time.Now().Add(readTimeout)); err != nil {
 		return nil, fault(codeInternal, "%v", err)
 	}

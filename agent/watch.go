@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jurat-dev/jurat/bpf"
 	"github.com/jurat-dev/jurat/evidence"
@@ -187,7 +188,13 @@ func (a *Agent) work(ctx context.Context) error {
 	return nil
 }
 
+// execPatience bounds the measurement of one exec: a file that takes longer,
+// or stands behind one that does, must not hold up what the log says of others.
+const execPatience = 2 * time.Second
+
 func (a *Agent) logExec(ctx context.Context, p *program) error {
+	ctx, cancel := context.WithTimeout(ctx, execPatience)
+	defer cancel()
 	body := a.meter.Exec(ctx, &p.exec)
 	p.setFile(body.Exe)
 	i := p.exec.Instance

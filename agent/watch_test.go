@@ -269,3 +269,14 @@ func TestHoldersAreBounded(t *testing.T) {
 type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestSlowFileHoldsNobodyUp: a measurement that does not end is given up, and
+// the exec is logged without a digest.
+func TestSlowFileHoldsNobodyUp(t *testing.T) {
+	r := newRig(t).start()
+	r.meter.mu.Lock()
+	r.meter.slow = true
+	r.meter.mu.Unlock()
+	r.sensor.exec(500000, 1)
+	eventually(t, "the exec to be logged", func() bool { return r.kinds()[evidence.KindExec] == 1 })
+}
