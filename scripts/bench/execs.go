@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	rounds     = 8    // off, on, on, off, ...
+	rounds     = 16   // off, on, on, off, ...
 	perRound   = 5000 // execs
 	burstRate  = 2000 // execs a second
 	burstCount = 60000

@@ -51,7 +51,7 @@ func parseBench(fields []string) []figure {
 		switch unit := fields[i+1]; unit {
 		case "ratio":
 			ratio = value
-		case "B/op", "allocs/op", "MB/s":
+		case "ns/op", "B/op", "allocs/op", "MB/s": // the benchmarks say in metrics of their own what counts
 		default:
 			figures = append(figures, figure{Name: name, Figure: round(value), Unit: unit})
 		}

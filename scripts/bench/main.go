@@ -69,14 +69,14 @@ func run(ctx context.Context) error {
 }
 
 func table(w io.Writer, all []figure) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "WHAT\tFIGURE\tUNIT\tRATIO\tCOMPARED TO\t")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "WHAT\tFIGURE\tUNIT\tRATIO\tCOMPARED TO")
 	for _, f := range all {
 		ratio := "-"
 		if f.Ratio != 0 {
-			ratio = strconv.FormatFloat(f.Ratio, 'f', 2, 64)
+			ratio = strconv.FormatFloat(f.Ratio, 'g', 2, 64)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t\n", f.Name, strconv.FormatFloat(f.Figure, 'f', -1, 64), f.Unit, ratio, f.ComparedTo)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", f.Name, strconv.FormatFloat(f.Figure, 'f', -1, 64), f.Unit, ratio, f.ComparedTo)
 	}
 	return t.Flush()
 }
