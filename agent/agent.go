@@ -117,7 +117,7 @@ type Agent struct {
 	mode      peer.Mode
 	listener  *net.UnixListener
 	users     *census        // connections by user and process
-	meters    chan struct{}  // places for full measurements
+	meters    *turnstile     // places for full measurements
 	places    chan struct{}  // places for token exchanges
 	redeeming sync.WaitGroup // batches whose tokens are being fetched
 

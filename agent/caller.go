@@ -19,7 +19,7 @@ import (
 
 // identify finds the process behind a pidfd among those the sensor knows.
 // before, if not 0, is a moment at which the process must have been there.
-func (a *Agent) identify(ctx context.Context, pidfd int, pid uint32, before uint64) (*subject, *local.Error) {
+func (a *Agent) identify(ctx context.Context, pidfd int, uid, pid uint32, before uint64) (*subject, *local.Error) {
 	// An exec just now may still be in the ring.
 	if err := a.sensor.Barrier(ctx); err != nil {
 		return nil, fault(codeSensor, "%v", err)
@@ -48,7 +48,7 @@ func (a *Agent) identify(ctx context.Context, pidfd int, pid uint32, before uint
 	if again, err := peer.PID(pidfd); err != nil || again != pid {
 		return nil, fault(codeExited, "process %s ended", i)
 	}
-	return &subject{pidfd: pidfd, facts: facts}, nil
+	return &subject{pidfd: pidfd, uid: uid, facts: facts}, nil
 }
 
 // child finds the child that a pidfd came along for, if it is one: its real
@@ -67,7 +67,7 @@ func (a *Agent) child(ctx context.Context, p *peer.Peer) (*subject, *local.Error
 	case about.ruid != p.UID || about.euid != p.UID || about.suid != p.UID:
 		return nil, fault(codePeer, "process %d runs as user %d, its parent as %d", about.pid, about.euid, p.UID)
 	}
-	return a.identify(ctx, p.Child, about.pid, 0)
+	return a.identify(ctx, p.Child, p.UID, about.pid, 0)
 }
 
 // status is what the kernel says of a process at one moment.

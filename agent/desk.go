@@ -20,6 +20,7 @@ import (
 type visit struct {
 	ctx   context.Context // of who asked
 	pidfd int
+	uid   uint32
 	facts measure.Facts
 	want  want
 	key   *brokerclient.Key
@@ -85,7 +86,8 @@ type desk struct {
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
-	measuring int
+	measuring int // visits that are being measured
+	worth     int // of them, those worth waiting for: they came a moment ago
 	ready     []*visit
 	changed   chan struct{} // closed, and made anew, at each change
 }
@@ -99,22 +101,37 @@ func (d *desk) signal() {
 	d.changed = make(chan struct{})
 }
 
-// arrive announces a visit that is being measured.
-func (d *desk) arrive() {
+// arrive announces a visit that is being measured, and returns how to hand it
+// over; nil: its measurement failed. A quote waits for it only so long.
+func (d *desk) arrive() (queue func(*visit)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.measuring++
-}
-
-// queue takes in a measured visit; nil: its measurement failed.
-func (d *desk) queue(v *visit) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.measuring--
-	if v != nil {
-		d.put(v)
+	d.worth++
+	waited := false
+	patience := time.AfterFunc(d.gather, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if !waited {
+			waited = true
+			d.worth--
+			d.signal()
+		}
+	})
+	return func(v *visit) {
+		patience.Stop()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.measuring--
+		if !waited {
+			waited = true
+			d.worth--
+		}
+		if v != nil {
+			d.put(v)
+		}
+		d.signal()
 	}
-	d.signal()
 }
 
 func (d *desk) put(v *visit) {
@@ -169,7 +186,7 @@ func (d *desk) take(ctx context.Context) []*visit {
 				late = true
 			default:
 			}
-			if full || late || d.measuring == 0 {
+			if full || late || d.worth == 0 {
 				batch := d.ready[:n:n]
 				d.ready = append([]*visit(nil), d.ready[n:]...)
 				d.mu.Unlock()

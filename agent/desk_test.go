@@ -18,8 +18,7 @@ func newVisit(ctx context.Context, size int) *visit {
 func TestDeskFillsABundleAndNoMore(t *testing.T) {
 	d := newDesk(time.Hour, bundleFrame)
 	for range 100 {
-		d.arrive()
-		d.queue(newVisit(t.Context(), 100<<10))
+		d.arrive()(newVisit(t.Context(), 100<<10))
 	}
 	total := 0
 	for total < 100 {
@@ -34,37 +33,40 @@ func TestDeskFillsABundleAndNoMore(t *testing.T) {
 		total += len(batch)
 	}
 	// One that is too large alone goes alone: the broker may have the boot log.
-	d.arrive()
-	d.queue(newVisit(t.Context(), evidence.MaxBundle))
+	d.arrive()(newVisit(t.Context(), evidence.MaxBundle))
 	if n := len(d.take(t.Context())); n != 1 {
 		t.Errorf("batch of %d", n)
 	}
 }
 
 func TestDeskWaitsForThoseBeingMeasured(t *testing.T) {
-	d := newDesk(50*time.Millisecond, 0)
-	for range 3 {
-		d.arrive()
-	}
-	d.queue(newVisit(t.Context(), 1))
+	d := newDesk(300*time.Millisecond, 0)
+	first, second, third, slow := d.arrive(), d.arrive(), d.arrive(), d.arrive()
+	first(newVisit(t.Context(), 1))
 	go func() {
 		time.Sleep(5 * time.Millisecond)
-		d.queue(newVisit(t.Context(), 1))
-		d.queue(nil) // its measurement failed
+		second(newVisit(t.Context(), 1))
+		third(nil) // its measurement failed
 	}()
+	begin := time.Now()
 	if n := len(d.take(t.Context())); n != 2 {
 		t.Errorf("batch of %d, two were on their way", n)
 	}
-	// But not for ever.
-	d.arrive()
-	d.arrive()
-	d.queue(newVisit(t.Context(), 1))
-	begin := time.Now()
-	if n := len(d.take(t.Context())); n != 1 {
-		t.Errorf("batch of %d", n)
+	if waited := time.Since(begin); waited < 200*time.Millisecond || waited > 10*time.Second {
+		t.Errorf("waited %v for the slow one, the limit is 300ms", waited)
 	}
-	if waited := time.Since(begin); waited < 40*time.Millisecond || waited > 5*time.Second {
-		t.Errorf("waited %v, the limit is 50ms", waited)
+	// Nobody waits for it a second time.
+	d.arrive()(newVisit(t.Context(), 1))
+	begin = time.Now()
+	if n := len(d.take(t.Context())); n != 1 || time.Since(begin) > 200*time.Millisecond {
+		t.Errorf("batch of %d after %v", n, time.Since(begin))
+	}
+	if d.waiting() != 1 {
+		t.Errorf("%d waiting", d.waiting())
+	}
+	slow(newVisit(t.Context(), 1))
+	if n := len(d.take(t.Context())); n != 1 || d.waiting() != 0 || d.worth != 0 {
+		t.Errorf("batch of %d, %d waiting, %d worth it", n, d.waiting(), d.worth)
 	}
 }
 
@@ -74,8 +76,7 @@ func TestDeskForgetsWhoGaveUp(t *testing.T) {
 	gone, here := newVisit(ctx, 1), newVisit(t.Context(), 1)
 	cancel()
 	for _, v := range []*visit{gone, here} {
-		d.arrive()
-		d.queue(v)
+		d.arrive()(v)
 	}
 	if batch := d.take(t.Context()); len(batch) != 1 || batch[0] != here {
 		t.Errorf("batch of %d", len(batch))
@@ -87,8 +88,7 @@ func TestDeskForgetsWhoGaveUp(t *testing.T) {
 	}
 	late := newVisit(t.Context(), 1)
 	d.close()
-	d.arrive()
-	d.queue(late)
+	d.arrive()(late)
 	if <-late.done; late.err == nil {
 		t.Error("a visit after closing time")
 	}

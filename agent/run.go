@@ -153,7 +153,7 @@ func assemble(p parts) *Agent {
 		random: rand.Reader, jitter: mathrand.Int64N, now: p.now, boot: bootClock,
 		log: p.log, table: p.table, mode: p.mode, queue: make(chan *program, queueLength), watching: make(chan struct{}),
 		tasks: newTasks(), users: newCensus(p.limits),
-		meters: make(chan struct{}, measurers), places: make(chan struct{}, exchanges),
+		meters: newTurnstile(), places: make(chan struct{}, exchanges),
 	}
 	a.bootLog, a.bootHash = readBootLog(p.bootPath)
 	a.desk = newDesk(p.limits.Gather, len(a.bootLog)+bundleFrame)

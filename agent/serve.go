@@ -184,7 +184,7 @@ func (a *Agent) do(ctx context.Context, r *local.Request, p *peer.Peer, connecto
 
 // token answers OpCredential.
 func (a *Agent) token(ctx context.Context, r *local.Request, p *peer.Peer) (*local.Credential, *local.Error) {
-	s, f := a.identify(ctx, p.Pidfd, p.PID, p.Before)
+	s, f := a.identify(ctx, p.Pidfd, p.UID, p.PID, p.Before)
 	if f == nil && r.Child {
 		s, f = a.child(ctx, p)
 	}
@@ -202,7 +202,7 @@ func (a *Agent) token(ctx context.Context, r *local.Request, p *peer.Peer) (*loc
 
 // proof answers OpProof.
 func (a *Agent) proof(ctx context.Context, r *local.Request, p *peer.Peer) (*local.Proof, *local.Error) {
-	s, f := a.identify(ctx, p.Pidfd, p.PID, p.Before)
+	s, f := a.identify(ctx, p.Pidfd, p.UID, p.PID, p.Before)
 	if f != nil {
 		return nil, f
 	}

@@ -17,12 +17,10 @@ import (
 	"github.com/jurat-dev/jurat/measure"
 )
 
-// measurers is how many processes are measured in full at once.
-const measurers = 4
-
 // subject is a process as the kernel identified it.
 type subject struct {
 	pidfd int
+	uid   uint32
 	facts measure.Facts
 }
 
@@ -80,14 +78,14 @@ func (a *Agent) issue(ctx context.Context, s *subject, w want, key *brokerclient
 	if err != nil {
 		return fault(codeInternal, "duplicating a pidfd: %v", err)
 	}
-	v := &visit{ctx: ctx, pidfd: fd, facts: s.facts, want: w, key: key, done: make(chan struct{})}
-	a.desk.arrive()
+	v := &visit{ctx: ctx, pidfd: fd, uid: s.uid, facts: s.facts, want: w, key: key, done: make(chan struct{})}
+	queue := a.desk.arrive()
 	if err := a.measure(ctx, v); err != nil {
-		a.desk.queue(nil)
+		queue(nil)
 		v.close()
 		return faultOf(codeInternal, err)
 	}
-	a.desk.queue(v)
+	queue(v)
 	select {
 	case <-v.done:
 	case <-ctx.Done():
@@ -119,12 +117,11 @@ func (a *Agent) late(ctx context.Context) *local.Error {
 // measure measures the visitor's process in full, writes that into the log,
 // and tells the kernel, so that an exec from now on shows.
 func (a *Agent) measure(ctx context.Context, v *visit) error {
-	select {
-	case a.meters <- struct{}{}:
-		defer func() { <-a.meters }()
-	case <-ctx.Done():
+	leave, err := a.meters.enter(ctx, v.uid, v.facts.Instance.PID)
+	if err != nil {
 		return a.late(ctx)
 	}
+	defer leave()
 	if v.pins != nil {
 		v.pins.Close()
 		v.pins = nil
