@@ -302,12 +302,17 @@ func TestNotCommitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	db, signer := &failing{Database: inner}, &moody{Signer: storetest.NewSigner(t)}
+	boom := errors.New("no space left on device")
+	signer.fail = boom
+	if _, err := store.New(t.Context(), db, signer); !errors.Is(err, boom) {
+		t.Errorf("a new log without a signed head: %v", err)
+	}
+	signer.fail = nil
 	s, err := store.New(t.Context(), db, signer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	boom := errors.New("no space left on device")
 	try := func() error {
 		return s.Update(t.Context(), func(tx *store.Tx) error {
 			if err := tx.Once(store.SpaceNonce, evidence.Hash{1}, storetest.Now); err != nil {
