@@ -173,23 +173,9 @@ func TestLife(t *testing.T) {
 
 	hear := serviceManager(t, filepath.Join(dir, "notify"))
 	socket := filepath.Join(dir, "run", "agent.sock")
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for epoch := uint64(1); epoch <= 2; epoch++ {
-		args := []string{"-state", state, "-socket", socket, "-tpm", device.Path(), "-ring-bytes", "1048576"}
-		cmd := exec.Command("/proc/self/exe", args...)
-		if epoch == 2 { // with no more than it says it needs
-			cmd = exec.Command("setpriv", append([]string{"--bounding-set=-all," + capabilities, "--inh-caps=-all", program}, args...)...)
-		}
-		cmd.Env = append(os.Environ(), asMain+"=1")
-		var log bytes.Buffer
-		cmd.Stderr = &log
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer cmd.Process.Kill()
+		// The second time with no more than it says it needs.
+		cmd, log := startJuratd(t, epoch == 2, "-state", state, "-socket", socket, "-tpm", device.Path(), "-ring-bytes", "1048576")
 		hear("READY=1\nSTATUS=")
 		client := local.Client{Socket: socket}
 		s, err := client.Status(t.Context())
@@ -204,7 +190,7 @@ func TestLife(t *testing.T) {
 		}
 		hear("STOPPING=1")
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("ended with %v\n%s", err, &log)
+			t.Errorf("ended with %v\n%s", err, log)
 		}
 		if _, err := os.Stat(filepath.Join(state, "running")); err == nil {
 			t.Error("an orderly end left its mark")
@@ -218,6 +204,27 @@ func TestLife(t *testing.T) {
 	if code, out := as(t, nil, "-state", state, "-socket", socket, "-tpm", device.Path()); code != exitEnvironment || !strings.Contains(out, "another TPM") {
 		t.Errorf("another TPM: exit %d\n%s", code, out)
 	}
+}
+
+// startJuratd runs juratd in the background, with few capabilities if asked to.
+func startJuratd(t *testing.T, few bool, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, args...)
+	if few {
+		cmd = exec.Command("setpriv", append([]string{"--bounding-set=-all," + capabilities, "--inh-caps=-all", program}, args...)...)
+	}
+	cmd.Env = append(os.Environ(), asMain+"=1")
+	log := new(bytes.Buffer)
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	return cmd, log
 }
 
 // serviceManager listens where NOTIFY_SOCKET says, and returns a function that

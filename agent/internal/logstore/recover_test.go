@@ -157,7 +157,11 @@ func TestBrokenLogIsRefused(t *testing.T) {
 			t.Errorf("%s, asked again: %v", name, err)
 		}
 	}
-	// What lies deep in the log is found when it is needed.
+}
+
+// TestDamageDeepInTheLog is found when the entry is needed.
+func TestDamageDeepInTheLog(t *testing.T) {
+	dir, _, _ := prepared(t)
 	d := copyDir(t, dir)
 	damage(t, filepath.Join(d, "entries"), recordHeader+2)
 	l, _ := open(t, d)
