@@ -37,6 +37,17 @@ func run(t testing.TB, path string, look func(pid, pidfd int)) {
 	}
 }
 
+// makeRoom waits until the reader has made room in a ring that was full: what
+// comes next is recorded again.
+func makeRoom(t testing.TB, s *Sensor) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Barrier(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // fillRing runs programs until the kernel drops records.
 func fillRing(t testing.TB, s *Sensor) {
 	t.Helper()

@@ -209,6 +209,7 @@ func TestThreadExecKeepsState(t *testing.T) {
 		t.Fatalf("taints %v before the second exec", before.Taints.Names())
 	}
 	tp := record(t, s)
+	makeRoom(t, s)
 	c.say(t)
 	ev := tp.await(t, "exec", is(KindExec, c.Process.Pid))
 	if !ev.Flags.Has(FlagThreadExec) || ev.Program.OldTID == ev.Process.PID || ev.Process.TID != ev.Process.PID {
@@ -263,6 +264,7 @@ func TestTaintIsInherited(t *testing.T) {
 		continue // see above
 	}
 	tp := record(t, s)
+	makeRoom(t, s)
 	c.say(t)
 	ev := tp.await(t, "subshell", func(ev *Event) bool { return ev.Kind == KindFork && ev.Parent.PID == uint32(c.Process.Pid) })
 	if ev.Process.Taints != TaintEventLoss {
