@@ -205,3 +205,56 @@ func testParallelLog(t *testing.T, s *store.Store) {
 		return err
 	})
 }
+
+// testClosing closes while everybody writes: each caller hears whether it was
+// done, and what was done is there.
+func testClosing(t *testing.T, open Open) {
+	s := open(t, "closing", NewSigner(t))
+	done := make([]int, crowd)
+	finished := make(chan []error)
+	go func() {
+		finished <- together(crowd, func(i int) error {
+			for {
+				err := s.Update(context.Background(), func(tx *store.Tx) error {
+					_, err := tx.Append(Entry(fmt.Sprintf("t%d-%d", i, done[i])), because)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				done[i]++
+			}
+		})
+	}()
+	for appended := uint64(0); appended < crowd; { // everybody is under way
+		view(t, s, func(r *store.Reader) error {
+			head, err := r.Head()
+			appended = head.Size
+			return err
+		})
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range <-finished {
+		if err != store.ErrClosed {
+			t.Errorf("ended with %v", err)
+		}
+	}
+	total := 0
+	for _, n := range done {
+		total += n
+	}
+	s = open(t, "closing", NewSigner(t))
+	defer s.Close()
+	if err := s.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	view(t, s, func(r *store.Reader) error {
+		head, err := r.Head()
+		if head.Size != uint64(total) {
+			t.Errorf("%d entries, but %d were promised", head.Size, total)
+		}
+		return err
+	})
+}

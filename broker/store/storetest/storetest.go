@@ -61,6 +61,7 @@ func Run(t *testing.T, open Open) {
 			}
 		})
 	}
+	t.Run("closing", func(t *testing.T) { testClosing(t, open) })
 	t.Run("reopened", func(t *testing.T) { testReopened(t, open) })
 }
 
