@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +23,8 @@ var errFault = errors.New("fault")
 // statement, a row, the end of the rows.
 type faulty struct {
 	store.Database
-	at, step int // fault at step at, counted from 1; 0: none
+	at, step int    // fault at step at, counted from 1; 0: none
+	on       string // and at every statement that begins with this
 }
 
 func (f *faulty) fault() error {
@@ -46,7 +48,11 @@ type faultyConn struct {
 }
 
 func (c faultyConn) Exec(query string, args ...any) (int64, error) {
-	if err := c.f.fault(); err != nil {
+	err := c.f.fault()
+	if err == nil && c.f.on != "" && strings.HasPrefix(query, c.f.on) {
+		err = errFault
+	}
+	if err != nil {
 		return 0, err
 	}
 	return c.Conn.Exec(query, args...)
@@ -263,6 +269,53 @@ func everyFault(t *testing.T, f *faulty, do func() error) int {
 		}
 		if !errors.Is(err, errFault) {
 			t.Fatalf("fault at step %d came out as %v", f.at, err)
+		}
+	}
+}
+
+// When a failed update cannot be taken back, nobody in its batch is committed:
+// what it wrote must not ride along.
+func TestCannotTakeBack(t *testing.T) {
+	inner, _ := openedDatabase(t)
+	f := &faulty{Database: inner}
+	s, err := store.New(t.Context(), kept{f}, storetest.NewSigner(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	once := func(n byte, then error) func(tx *store.Tx) error {
+		return func(tx *store.Tx) error {
+			return errors.Join(tx.Once(store.SpaceNonce, evidence.Hash{n}, storetest.Now), then)
+		}
+	}
+	for _, fault := range []string{"", "ROLLBACK TO"} {
+		inside, leave := make(chan bool), make(chan bool)
+		first, bad, good := make(chan error, 1), make(chan error, 1), make(chan error, 1)
+		go func() { // holds the turn, so that the next two share a batch
+			first <- s.Update(context.Background(), func(*store.Tx) error { close(inside); <-leave; return nil })
+		}()
+		<-inside
+		go func() { bad <- s.Update(context.Background(), once(1, errors.New("no"))) }()
+		time.Sleep(20 * time.Millisecond)
+		go func() { good <- s.Update(context.Background(), once(2, nil)) }()
+		time.Sleep(20 * time.Millisecond)
+		f.on = fault
+		close(leave)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		if err := <-bad; err == nil {
+			t.Error("the failed update says it is done")
+		}
+		if err := <-good; (err == nil) != (fault == "") {
+			t.Errorf("fault %q: its neighbour says %v", fault, err)
+		}
+		f.on = ""
+		if fault == "" {
+			continue
+		}
+		if err := s.Update(t.Context(), once(1, nil)); err != nil {
+			t.Errorf("the failed update left something: %v", err)
 		}
 	}
 }
