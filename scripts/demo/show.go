@@ -20,12 +20,26 @@ type show struct {
 	out      io.Writer
 	terminal bool
 	color    bool
+	width    int // columns of the terminal; 0: do not cut
 }
 
 func newShow(out *os.File) *show {
 	_, err := unix.IoctlGetTermios(int(out.Fd()), unix.TCGETS)
 	terminal := err == nil && os.Getenv("TERM") != "dumb"
-	return &show{out: out, terminal: terminal, color: terminal && os.Getenv("NO_COLOR") == ""}
+	s := &show{out: out, terminal: terminal, color: terminal && os.Getenv("NO_COLOR") == ""}
+	if size, err := unix.IoctlGetWinsize(int(out.Fd()), unix.TIOCGWINSZ); err == nil && terminal {
+		s.width = int(size.Col)
+	}
+	return s
+}
+
+// cut makes text fit behind an indent; wrapped lines could not be taken back.
+func (s *show) cut(text string, indent int) string {
+	room := s.width - indent
+	if letters := []rune(text); s.width > 0 && room > 3 && len(letters) > room {
+		return string(letters[:room-3]) + "..."
+	}
+	return text
 }
 
 const (
@@ -77,7 +91,7 @@ func (s *show) spin(name string, quit <-chan struct{}) {
 	tick := time.NewTicker(120 * time.Millisecond)
 	defer tick.Stop()
 	for i := 0; ; i++ {
-		fmt.Fprintf(s.out, "\r   %s    %s", s.paint(dim, string(`|/-\`[i%4])), name)
+		fmt.Fprintf(s.out, "\r   %s    %s", s.paint(dim, string(`|/-\`[i%4])), s.cut(name, 9))
 		select {
 		case <-quit:
 			return
@@ -88,7 +102,7 @@ func (s *show) spin(name string, quit <-chan struct{}) {
 
 func (s *show) detail(lines []string) {
 	for _, line := range lines {
-		fmt.Fprintf(s.out, "        %s\n", s.paint(dim, strings.TrimRight(line, "\n")))
+		fmt.Fprintf(s.out, "        %s\n", s.paint(dim, s.cut(strings.TrimRight(line, "\n"), 8)))
 	}
 }
 
