@@ -17,7 +17,7 @@ import (
 
 // Need goes on when err is nil. Otherwise the machine lacks what, and the test
 // is skipped with err as the reason, unless JURAT_REQUIRE (a comma-separated
-// list such as "root,bpf,tpm,corpus") names what: then the test fails.
+// list such as "root,bpf,tpm,corpus,ssh,timens") names what: then the test fails.
 func Need(t testing.TB, what string, err error) {
 	t.Helper()
 	if err == nil {
