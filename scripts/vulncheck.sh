@@ -2,18 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The jurat authors
 #
-# Known vulnerabilities, where their database can be had: GOVULNDB names one
-# (a file:// copy will do), or the public one answers. Otherwise it says that
-# nothing was checked.
+# Known vulnerabilities, where GOVULNDB names their database (a file:// copy
+# will do). Without it this says that nothing was checked; with it, anything
+# but a clean answer is a failure.
 set -euo pipefail
-db=${GOVULNDB:-https://vuln.go.dev}
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-if go tool -modfile=tools/go.mod govulncheck -db "$db" ./... >"$log" 2>&1; then
-  echo "vulnerabilities: none known in $db"
-elif grep -qE 'no such host|connection refused|dial tcp|fetching vulnerabilities|403|timeout' "$log"; then
-  echo "vulnerabilities: NOT CHECKED, the database $db is out of reach"
-else
-  cat "$log"
-  exit 1
+if [[ -z ${GOVULNDB:-} ]]; then
+  echo "vulnerabilities: NOT CHECKED, GOVULNDB names no database"
+  exit 0
 fi
+go tool -modfile=tools/go.mod govulncheck -db "$GOVULNDB" ./...
