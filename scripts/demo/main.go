@@ -47,10 +47,6 @@ func run(ctx context.Context) int {
 		if log := st.LogTail(); log != "" {
 			fmt.Fprintf(os.Stderr, "\nlast lines of the programs:\n%s", log)
 		}
-		var missing *missingError
-		if errors.As(err, &missing) {
-			return 3
-		}
 		return 1
 	}
 	show.done(time.Since(begin))
@@ -122,8 +118,3 @@ type step struct {
 	name string
 	do   func(*theatre) ([]string, error)
 }
-
-// missingError says that the machine lacks something.
-type missingError struct{ what string }
-
-func (e *missingError) Error() string { return e.what }

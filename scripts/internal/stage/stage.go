@@ -267,9 +267,6 @@ func (s *Stage) Start(name string, attr *syscall.SysProcAttr, program string, ar
 	return p, nil
 }
 
-// PID returns the process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
-
 // Usage returns the processor time the program has used, after its end.
 func (p *Process) Usage() time.Duration {
 	<-p.done
