@@ -19,19 +19,21 @@ const MediaType = `application/eat-ucs+cbor; eat_profile="` + Profile + `"`
 // claims set whose protection is the TPM quote inside it. Private claims are
 // numbered below -65536 (RFC 8392 section 9.1).
 type wire struct {
-	Profile     string         `cbor:"265,keyasint"`
-	Nonce       Bytes          `cbor:"10,keyasint"`
-	UEID        Bytes          `cbor:"256,keyasint"`
-	Header      []byte         `cbor:"-70001,keyasint"`
-	Quote       Quote          `cbor:"-70002,keyasint"`
-	Register    *Certification `cbor:"-70003,keyasint"`
-	Checkpoint  []byte         `cbor:"-70004,keyasint"`
-	Consistency Consistency    `cbor:"-70005,keyasint"`
-	Requests    []wireLeaf     `cbor:"-70006,keyasint"`
-	Entries     []wireLeaf     `cbor:"-70007,keyasint"`
-	BootLog     []byte         `cbor:"-70008,keyasint"`
-	IMA         IMATail        `cbor:"-70009,keyasint"`
-	Closing     []Closing      `cbor:"-70010,keyasint"`
+	Profile     string      `cbor:"265,keyasint"`
+	Nonce       Bytes       `cbor:"10,keyasint"`
+	UEID        Bytes       `cbor:"256,keyasint"`
+	Header      []byte      `cbor:"-70001,keyasint"`
+	Quote       Quote       `cbor:"-70002,keyasint"`
+	Register    *Register   `cbor:"-70003,keyasint"`
+	Checkpoint  []byte      `cbor:"-70004,keyasint"`
+	Consistency Consistency `cbor:"-70005,keyasint"`
+	Requests    []wireLeaf  `cbor:"-70006,keyasint"`
+	Entries     []wireLeaf  `cbor:"-70007,keyasint"`
+	BootLog     []byte      `cbor:"-70008,keyasint"`
+	IMA         IMATail     `cbor:"-70009,keyasint"`
+	Closing     []Closing   `cbor:"-70010,keyasint"`
+	OSLog       []byte      `cbor:"-70011,keyasint"`
+	Banks       *Banks      `cbor:"-70012,keyasint"`
 }
 
 type wireLeaf struct {
@@ -54,6 +56,7 @@ type IMATail struct {
 	_    struct{} `cbor:",toarray"`
 	From uint64   `json:"from"` // entries the broker has
 	Data Bytes    `json:"data"` // binary_runtime_measurements from there on
+	More bool     `json:"more"` // the list goes on behind Data, and did not fit
 }
 
 // Closing is the second look at a request's process, taken after the quote:
@@ -81,13 +84,15 @@ type Bundle struct {
 	Header      *Header         `json:"header"`
 	RawHeader   []byte          `json:"-"`
 	Quote       Quote           `json:"quote"`
-	Register    *Certification  `json:"register"`
+	Register    *Register       `json:"register"` // nil with AnchorNone and AnchorBroken
+	Banks       *Banks          `json:"banks"`
 	Checkpoint  *Checkpoint     `json:"checkpoint"`
 	RawChk      []byte          `json:"-"`
 	Consistency Consistency     `json:"consistency"`
 	Requests    []Leaf[Request] `json:"requests"`
 	Entries     []Leaf[Entry]   `json:"entries"`
 	BootLog     []byte          `json:"-"` // empty: the broker said it has it
+	OSLog       []byte          `json:"-"` // empty: the broker said it has it, or there is none
 	IMA         IMATail         `json:"-"`
 	Closing     []Closing       `json:"closing"`
 }
@@ -97,7 +102,7 @@ type Bundle struct {
 func (b *Bundle) Marshal() ([]byte, error) {
 	w := wire{
 		Profile: Profile, Nonce: b.Nonce, UEID: b.UEID, Header: b.RawHeader, Quote: b.Quote, Register: b.Register,
-		Checkpoint: b.RawChk, Consistency: b.Consistency, BootLog: b.BootLog, IMA: b.IMA, Closing: b.Closing,
+		Checkpoint: b.RawChk, Consistency: b.Consistency, BootLog: b.BootLog, OSLog: b.OSLog, Banks: b.Banks, IMA: b.IMA, Closing: b.Closing,
 		Requests: make([]wireLeaf, len(b.Requests)), Entries: make([]wireLeaf, len(b.Entries)),
 	}
 	for i, r := range b.Requests {
@@ -135,7 +140,7 @@ func Parse(data []byte) (*Bundle, error) {
 	}
 	b := &Bundle{
 		UEID: w.UEID, Nonce: w.Nonce, RawHeader: w.Header, Quote: w.Quote, Register: w.Register, RawChk: w.Checkpoint,
-		Consistency: w.Consistency, BootLog: w.BootLog, IMA: w.IMA, Closing: w.Closing,
+		Consistency: w.Consistency, BootLog: w.BootLog, OSLog: w.OSLog, Banks: w.Banks, IMA: w.IMA, Closing: w.Closing,
 	}
 	var err error
 	if b.Header, err = ParseHeader(w.Header); err != nil {
@@ -162,8 +167,14 @@ func (w *wire) check() error {
 	case len(w.Quote.Attest) > MaxAttest || len(w.Quote.Signature) > MaxSignature:
 		return malformed("quote", "attest of %d and signature of %d bytes, at most %d and %d",
 			len(w.Quote.Attest), len(w.Quote.Signature), MaxAttest, MaxSignature)
-	case w.Register != nil && (len(w.Register.Attest) > MaxAttest || len(w.Register.Signature) > MaxSignature):
-		return malformed("register", "attest of %d and signature of %d bytes", len(w.Register.Attest), len(w.Register.Signature))
+	case w.Register != nil && !w.Register.Certified.fits():
+		return malformed("register", "attest of %d and signature of %d bytes", len(w.Register.Certified.Attest), len(w.Register.Certified.Signature))
+	case w.Register != nil && (len(w.Register.Tail)%len(Hash{}) != 0 || len(w.Register.Tail) > MaxRegister*len(Hash{})):
+		return malformed("register", "tail of %d bytes, want at most %d hashes of 32", len(w.Register.Tail), MaxRegister)
+	case w.Banks != nil && (!w.Banks.Certified.fits() || len(w.Banks.Response) > MaxAttest):
+		return malformed("banks", "response of %d, attest of %d and signature of %d bytes", len(w.Banks.Response), len(w.Banks.Certified.Attest), len(w.Banks.Certified.Signature))
+	case len(w.OSLog) > MaxOSLog:
+		return malformed("os log", "%d bytes, at most %d", len(w.OSLog), MaxOSLog)
 	case len(w.Requests) == 0:
 		return malformed("bundle", "no request")
 	}
@@ -173,6 +184,10 @@ func (w *wire) check() error {
 		}
 	}
 	return nil
+}
+
+func (c *Certification) fits() bool {
+	return len(c.Attest) <= MaxAttest && len(c.Signature) <= MaxSignature
 }
 
 func parseLeaves[T any](place string, in []wireLeaf, parse func([]byte) (*T, error)) ([]Leaf[T], error) {

@@ -76,7 +76,7 @@ func sampleBundle(t testing.TB, requests int) *Bundle {
 		}
 	}
 	b.Header = &Header{Version: 1, BootID: make([]byte, 16), Epoch: 1, Sequence: 1, Anchor: AnchorNone, Number: 1,
-		Checkpoint: CheckpointDigest(b.RawChk), BootLog: Unknown[Hash]("no-log"), IMADigest: Unknown[Hash]("no-ima"),
+		Checkpoint: CheckpointDigest(b.RawChk), BootLog: Unknown[Hash]("no-log"), OSLog: Unknown[Hash]("no-log"), IMADigest: Unknown[Hash]("no-ima"),
 		Tier: "tracepoint", Batch: uint64(requests), BatchRoot: root}
 	b.RawHeader = b.Header.Marshal()
 	b.Entries = []Leaf[Entry]{{Index: 0, Value: entry, Raw: raw}}
@@ -119,7 +119,12 @@ func TestParseRefuses(t *testing.T) {
 		{"short nonce", "nonce of 7", func(b *Bundle) { b.Nonce = b.Nonce[:7] }},
 		{"ueid type", "ueid", func(b *Bundle) { b.UEID[0] = 2 }},
 		{"long attest", "attest of 1025", func(b *Bundle) { b.Quote.Attest = make([]byte, MaxAttest+1) }},
-		{"long register", "register", func(b *Bundle) { b.Register = &Certification{Attest: make([]byte, MaxAttest+1)} }},
+		{"long register", "register", func(b *Bundle) { b.Register = &Register{Certified: Certification{Attest: make([]byte, MaxAttest+1)}} }},
+		{"long register tail", "tail of 2097184 bytes", func(b *Bundle) { b.Register = &Register{Tail: make(Bytes, (MaxRegister+1)*32)} }},
+		{"half a hash in the register", "tail of 33 bytes", func(b *Bundle) { b.Register = &Register{Tail: make(Bytes, 33)} }},
+		{"long banks", "banks", func(b *Bundle) { b.Banks = &Banks{Response: make([]byte, MaxAttest+1)} }},
+		{"long signature over banks", "banks", func(b *Bundle) { b.Banks = &Banks{Certified: Certification{Signature: make([]byte, MaxSignature+1)}} }},
+		{"long os log", "os log", func(b *Bundle) { b.OSLog = make([]byte, MaxOSLog+1) }},
 		{"PCR twice", "PCR 0 after PCR 0", func(b *Bundle) { b.Quote.PCRs[1].Index = 0 }},
 		{"PCRs descending", "PCR 0 after PCR 1", func(b *Bundle) { b.Quote.PCRs[0], b.Quote.PCRs[1] = b.Quote.PCRs[1], b.Quote.PCRs[0] }},
 		{"request twice", "number 0 after 0", func(b *Bundle) { b.Requests[1].Index = 0; b.Closing[1].Index = 0 }},

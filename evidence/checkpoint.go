@@ -23,11 +23,11 @@ type Checkpoint struct {
 	Size      uint64      `json:"size"`   // entries in the log
 	Root      Hash        `json:"root"`   // RFC 6962 tree hash over them
 	IMACount  uint64      `json:"ima_count"`
-	IMADigest Value[Hash] `json:"ima_digest"`
-	Lost      uint64      `json:"lost"`     // kernel records lost in this epoch
-	Taints    uint64      `json:"taints"`   // taint entries in this epoch
-	Previous  Hash        `json:"previous"` // digest of checkpoint Number-1; zero for the first
-	At        uint64      `json:"at_ns"`    // nanoseconds since boot, suspend included
+	IMADigest Value[Hash] `json:"ima_digest"` // SHA-256 of the first IMACount entries of the IMA list
+	Lost      uint64      `json:"lost"`       // kernel records lost in this epoch
+	Taints    uint64      `json:"taints"`     // taint entries in this epoch
+	Previous  Hash        `json:"previous"`   // digest of checkpoint Number-1; zero for the first
+	At        uint64      `json:"at_ns"`      // nanoseconds since boot, suspend included
 }
 
 // Marshal returns the canonical bytes of c.

@@ -23,4 +23,5 @@
 //	Checkpoint.root    = RFC 6962 tree hash over the log's enc(Entry)
 //	Header.batch_root  = RFC 6962 tree hash over the batch's enc(Request)
 //	Header.boot_log    = SHA-256(boot event log as the firmware wrote it)
+//	Header.os_log      = SHA-256(operating system's log of what it measured)
 package evidence

@@ -8,13 +8,6 @@ import "fmt"
 // HeaderVersion is the only version of quote headers there is.
 const HeaderVersion = 1
 
-// How the log is anchored in the TPM (spec/evidence.md section 6.1).
-const (
-	AnchorNone    = "none"     // by the quote's extraData alone
-	AnchorNVLatch = "nv-latch" // NV extend index whose first write a PCR gated
-	AnchorNvPCR   = "nvpcr"    // systemd NvPCR
-)
-
 // Header is what a quote signs (spec/evidence.md section 6): one quote over
 // the log, the boot and every request of a batch.
 type Header struct {
@@ -28,11 +21,12 @@ type Header struct {
 	NVName     Bytes       `json:"nv_name"` // name of the register's index; empty for AnchorNone
 	Number     uint64      `json:"checkpoint_number"`
 	Checkpoint Hash        `json:"checkpoint"`
-	BootLog    Value[Hash] `json:"boot_log"` // SHA-256 of the boot event log
-	IMACount   uint64      `json:"ima_count"`
-	IMADigest  Value[Hash] `json:"ima_digest"`
-	Tier       string      `json:"tier"`   // what the sensor can see: "tracepoint", "trampoline", "lsm"
-	Sensor     Hash        `json:"sensor"` // SHA-256 of the BPF object
+	BootLog    Value[Hash] `json:"boot_log"`   // SHA-256 of the boot event log
+	OSLog      Value[Hash] `json:"os_log"`     // SHA-256 of the operating system's own log of what it measured
+	IMACount   uint64      `json:"ima_count"`  // entries of the IMA list before the quote, as far as they are sent or known
+	IMADigest  Value[Hash] `json:"ima_digest"` // SHA-256 of those of them that are sent
+	Tier       string      `json:"tier"`       // what the sensor can see: "tracepoint", "trampoline", "lsm"
+	Sensor     Hash        `json:"sensor"`     // SHA-256 of the BPF object
 	Batch      uint64      `json:"batch_size"`
 	BatchRoot  Hash        `json:"batch_root"`
 	Previous   Hash        `json:"previous_quote"` // SHA-256 of the previous quote's TPMS_ATTEST; zero for the first
@@ -82,12 +76,4 @@ type PCR struct {
 	_      struct{} `cbor:",toarray"`
 	Index  uint8    `json:"index"`
 	Digest Bytes    `json:"digest"`
-}
-
-// Certification is a TPM2_NV_Certify over the register (spec/evidence.md
-// section 6.3). It carries the same extraData as the quote.
-type Certification struct {
-	_         struct{} `cbor:",toarray"`
-	Attest    Bytes    `json:"attest"`
-	Signature Bytes    `json:"signature"`
 }

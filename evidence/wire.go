@@ -213,7 +213,7 @@ func (x *Checkpoint) wire(c *codec) {
 }
 
 func (x *Header) wire(c *codec) {
-	c.array(18)
+	c.array(19)
 	unsigned(&x.Version, c)
 	octets(&x.AKName, c)
 	octets(&x.BootID, c)
@@ -224,6 +224,7 @@ func (x *Header) wire(c *codec) {
 	unsigned(&x.Number, c)
 	hash(&x.Checkpoint, c)
 	field(&x.BootLog, hash, c)
+	field(&x.OSLog, hash, c)
 	unsigned(&x.IMACount, c)
 	field(&x.IMADigest, hash, c)
 	text(&x.Tier, c)
@@ -245,6 +246,22 @@ func (x *PCR) wire(c *codec) {
 	c.array(2)
 	unsigned(&x.Index, c)
 	octets(&x.Digest, c)
+}
+
+func (x *Register) wire(c *codec) {
+	c.array(6)
+	unsigned(&x.Index, c)
+	unsigned(&x.Latch, c)
+	unsigned(&x.From, c)
+	hash(&x.Base, c)
+	octets(&x.Tail, c)
+	x.Certified.wire(c)
+}
+
+func (x *Banks) wire(c *codec) {
+	c.array(2)
+	octets(&x.Response, c)
+	x.Certified.wire(c)
 }
 
 func (x *Certification) wire(c *codec) {
@@ -304,9 +321,10 @@ func (x *Consistency) wire(c *codec) {
 func proof(x *Proof, c *codec) { list((*[]Hash)(x), MaxProof, hash, c) }
 
 func (x *IMATail) wire(c *codec) {
-	c.array(2)
+	c.array(3)
 	unsigned(&x.From, c)
 	octets(&x.Data, c)
+	boolean(&x.More, c)
 }
 
 func (x *Closing) wire(c *codec) {
@@ -323,8 +341,8 @@ func (x *wireLeaf) wire(c *codec) {
 }
 
 func (x *wire) wire(c *codec) {
-	if n := c.head(majorMap, 13); n != 13 {
-		c.fail("map of %d claims, want 13", n)
+	if n := c.head(majorMap, 15); n != 15 {
+		c.fail("map of %d claims, want 15", n)
 	}
 	c.key(10)
 	octets(&x.Nonce, c)
@@ -337,7 +355,7 @@ func (x *wire) wire(c *codec) {
 	c.key(-70002)
 	x.Quote.wire(c)
 	c.key(-70003)
-	optional(&x.Register, (*Certification).wire, c)
+	optional(&x.Register, (*Register).wire, c)
 	c.key(-70004)
 	octets(&x.Checkpoint, c)
 	c.key(-70005)
@@ -352,4 +370,8 @@ func (x *wire) wire(c *codec) {
 	x.IMA.wire(c)
 	c.key(-70010)
 	list(&x.Closing, MaxBatch, (*Closing).wire, c)
+	c.key(-70011)
+	octets(&x.OSLog, c)
+	c.key(-70012)
+	optional(&x.Banks, (*Banks).wire, c)
 }
