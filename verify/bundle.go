@@ -5,12 +5,11 @@ package verify
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
-	"slices"
 	"time"
 
+	"github.com/jurat-dev/jurat/eventlog"
 	"github.com/jurat-dev/jurat/evidence"
 )
 
@@ -40,15 +39,19 @@ var stations = [...]func(*verification) *Rejection{
 	(*verification).answer,
 	(*verification).quote,
 	(*verification).together,
-	(*verification).anchor,
+	(*verification).banks,
+	(*verification).firmware,
 	(*verification).epoch,
 	(*verification).clock,
+	(*verification).anchor,
 	(*verification).checkpoint,
 	(*verification).consistency,
 	(*verification).entries,
 	(*verification).start,
-	(*verification).requests,
 	(*verification).bootLog,
+	(*verification).osLog,
+	(*verification).imaList,
+	(*verification).requests,
 }
 
 // verification is one bundle on its way through the stations.
@@ -63,6 +66,12 @@ type verification struct {
 	want       uint32 // PCRs the policy demands
 	attest     attest
 	pcrs       PCRs
+	active     []uint16 // PCR banks
+	register   *RegisterState
+	boot       *Boot
+	os         *eventlog.Userspace
+	ima        *IMAUpdate
+	imaFiles   map[evidence.Hash]struct{} // of the update
 	resetSince time.Time
 	leaves     []evidence.Hash // of the entries, in their order
 	startIndex uint64
@@ -150,66 +159,5 @@ func (v *verification) together() *Rejection {
 	case !bytes.Equal(c.BootID, h.BootID):
 		return reject(codeMix, "checkpoint boot_id", hexOf(h.BootID), hexOf(c.BootID))
 	}
-	return v.ima()
-}
-
-// ima wants the IMA parts to agree. This version draws no conclusion from the
-// list: nothing of it is in a Result.
-func (v *verification) ima() *Rejection {
-	h, c := v.b.Header, v.b.Checkpoint
-	if h.IMACount < c.IMACount {
-		return reject(codeIMA, "header ima_count", "at least "+number(c.IMACount), number(h.IMACount))
-	}
-	if _, known := h.IMADigest.Get(); !known && (h.IMACount != 0 || v.b.IMA.From != 0 || len(v.b.IMA.Data) != 0) {
-		return reject(codeIMA, "ima", "nothing, as its digest is "+h.IMADigest.String(), fmt.Sprintf("%d entries, %d bytes", h.IMACount, len(v.b.IMA.Data)))
-	}
-	return nil
-}
-
-// anchor accepts the modes that can be checked and that the policy accepts.
-func (v *verification) anchor() *Rejection {
-	h := v.b.Header
-	if !slices.Contains(v.policy.Tiers, h.Tier) {
-		return reject(codeTier, "header tier", fmt.Sprint(v.policy.Tiers), quoted(h.Tier))
-	}
-	if anchorRank(h.Anchor) == 0 {
-		return reject(codeAnchor, "header anchor", "none, nv-latch or nvpcr", quoted(h.Anchor))
-	}
-	bound := h.Anchor != evidence.AnchorNone
-	if bound != (v.b.Register != nil) || bound != (len(h.NVName) != 0) {
-		return reject(codeRegister, "register", fmt.Sprintf("certified register and its name: %v, as the anchor is %s", bound, h.Anchor),
-			fmt.Sprintf("register: %v, name of %d bytes", v.b.Register != nil, len(h.NVName)))
-	}
-	if bound {
-		return reject(codeAnchorUnsupported, "header anchor", "none", h.Anchor)
-	}
-	if !slices.Contains(v.policy.Anchors, h.Anchor) {
-		return reject(codeAnchor, "header anchor", fmt.Sprint(v.policy.Anchors), h.Anchor)
-	}
-	return nil
-}
-
-// bootLog wants the log that was quoted: as bytes, or as the one known before.
-//
-//	boot_log = SHA-256(boot event log)
-func (v *verification) bootLog() *Rejection {
-	claimed, known := v.b.Header.BootLog.Get()
-	_, seen := v.b.Header.BootLog.Observed()
-	switch {
-	case seen && !known:
-		return reject(codeBootLog, "header boot_log", "known or unknown", v.b.Header.BootLog.String())
-	case !known && len(v.b.BootLog) != 0:
-		return reject(codeBootLog, "boot log", "none, as it is "+v.b.Header.BootLog.String(), fmt.Sprintf("%d bytes", len(v.b.BootLog)))
-	case !known:
-		return nil
-	case len(v.b.BootLog) == 0:
-		if v.host.Last == nil || v.host.Last.BootLog != claimed {
-			return reject(codeBootLog, "boot log", "the log with digest "+claimed.String(), "no log, and it is not the one known")
-		}
-	default:
-		if digest := evidence.Hash(sha256.Sum256(v.b.BootLog)); digest != claimed {
-			return reject(codeBootLog, "boot log", claimed.String(), digest.String())
-		}
-	}
-	return nil
+	return v.imaParts()
 }

@@ -37,7 +37,7 @@ const (
 // CodeInfo describes one code.
 type CodeInfo struct {
 	Code     Code
-	Check    string // number of the check, V1 to V23
+	Check    string // number of the check, V1 to V24
 	Attestor Attestor
 	Retry    string
 	Meaning  string
@@ -74,32 +74,46 @@ const (
 	codePCRSelection Code = "E_PCR_SELECTION"
 	codePCRValues    Code = "E_PCR_VALUES"
 	codePCRDigest    Code = "E_PCR_DIGEST"
+	codeUnmeasured   Code = "E_PCR_UNMEASURED"
+	codeBanks        Code = "E_BANKS"
 
-	codeClockUnsafe Code = "E_CLOCK_UNSAFE"
-	codeClock       Code = "E_CLOCK"
-	codeSequence    Code = "E_SEQUENCE"
-	codeQuoteChain  Code = "E_QUOTE_CHAIN"
-	codeResetRewind Code = "E_RESET_REWIND"
-	codeFirmware    Code = "E_FIRMWARE"
-	codeEpoch       Code = "E_EPOCH"
-	codeEpochRewind Code = "E_EPOCH_REWIND"
+	codeClockUnsafe    Code = "E_CLOCK_UNSAFE"
+	codeClock          Code = "E_CLOCK"
+	codeSequence       Code = "E_SEQUENCE"
+	codeQuoteChain     Code = "E_QUOTE_CHAIN"
+	codeResetRewind    Code = "E_RESET_REWIND"
+	codeFirmware       Code = "E_FIRMWARE"
+	codeFirmwareDenied Code = "E_FIRMWARE_DENIED"
+	codeEpoch          Code = "E_EPOCH"
+	codeEpochRewind    Code = "E_EPOCH_REWIND"
 
-	codeAnchor            Code = "E_ANCHOR"
-	codeAnchorUnsupported Code = "E_ANCHOR_UNSUPPORTED"
-	codeRegister          Code = "E_REGISTER"
-	codeTier              Code = "E_TIER"
+	codeAnchor        Code = "E_ANCHOR"
+	codeRegister      Code = "E_REGISTER"
+	codeRegisterName  Code = "E_REGISTER_NAME"
+	codeRegisterTail  Code = "E_REGISTER_TAIL"
+	codeRegisterValue Code = "E_REGISTER_VALUE"
+	codeLatch         Code = "E_LATCH"
+	codeTier          Code = "E_TIER"
 
-	codeMix         Code = "E_MIX"
-	codeIMA         Code = "E_IMA"
-	codeCkptRewind  Code = "E_CKPT_REWIND"
-	codeCkptFork    Code = "E_CKPT_FORK"
-	codeCkptChain   Code = "E_CKPT_CHAIN"
-	codeCkptCount   Code = "E_CKPT_COUNT"
-	codeConsistency Code = "E_CONSISTENCY"
-	codeInclusion   Code = "E_INCLUSION"
-	codeStart       Code = "E_START"
-	codeSubject     Code = "E_SUBJECT"
-	codeBootLog     Code = "E_BOOT_LOG"
+	codeMix          Code = "E_MIX"
+	codeIMA          Code = "E_IMA"
+	codeCkptRewind   Code = "E_CKPT_REWIND"
+	codeCkptFork     Code = "E_CKPT_FORK"
+	codeCkptChain    Code = "E_CKPT_CHAIN"
+	codeCkptCount    Code = "E_CKPT_COUNT"
+	codeConsistency  Code = "E_CONSISTENCY"
+	codeInclusion    Code = "E_INCLUSION"
+	codeStart        Code = "E_START"
+	codeSubject      Code = "E_SUBJECT"
+	codeBootLog      Code = "E_BOOT_LOG"
+	codeBootForm     Code = "E_BOOT_FORM"
+	codeBootReplay   Code = "E_BOOT_REPLAY"
+	codeOSLog        Code = "E_OS_LOG"
+	codeIMAForm      Code = "E_IMA_FORM"
+	codeIMAReplay    Code = "E_IMA_REPLAY"
+	codeIMAPartial   Code = "E_IMA_PARTIAL"
+	codeIMAViolation Code = "E_IMA_VIOLATION"
+	codeIMAAggregate Code = "E_IMA_AGGREGATE"
 )
 
 // codeTable is in the order in which [Bundle] looks.
@@ -132,10 +146,8 @@ var codeTable = [...]CodeInfo{
 	{codePCRDigest, "V14", AttestorHardware, RetryNow, "the PCR values do not have the digest that was signed"},
 	{codeMix, "V18", AttestorHardware, RetryNever, "parts of the bundle do not belong together"},
 	{codeIMA, "V18", AttestorBoot, RetryNever, "the IMA parts of the bundle contradict each other"},
-	{codeTier, "V18", AttestorHardware, RetryOperator, "the policy does not accept the sensor's tier"},
-	{codeAnchor, "V18", AttestorHardware, RetryOperator, "the anchor mode is unknown, or the policy does not accept it"},
-	{codeRegister, "V18", AttestorHardware, RetryNever, "anchor mode and register contradict each other"},
-	{codeAnchorUnsupported, "V18", AttestorHardware, RetryChange, "this verifier cannot check the register of that anchor mode, so it refuses"},
+	{codeBanks, "V15", AttestorHardware, RetryOperator, "the TPM's word on its active PCR banks is missing or not signed, or a bank is active that the boot log does not cover"},
+	{codeFirmwareDenied, "V24", AttestorHardware, RetryOperator, "the policy does not believe this firmware of the TPM"},
 	{codeEpochRewind, "V10", AttestorHardware, RetryOperator, "the epoch is older than the last known one"},
 	{codeResetRewind, "V10", AttestorHardware, RetryOperator, "the TPM counts fewer resets or restarts than before: cleared or rolled back"},
 	{codeFirmware, "V9", AttestorHardware, RetryOperator, "the TPM's firmware version changed without a reset"},
@@ -144,6 +156,13 @@ var codeTable = [...]CodeInfo{
 	{codeClockUnsafe, "V11", AttestorHardware, RetryChange, "the TPM's clock is not safe, and the time of grace after its reset is over"},
 	{codeSequence, "V11", AttestorHardware, RetryNow, "the quote is not newer than the last one accepted"},
 	{codeQuoteChain, "V11", AttestorHardware, RetryNow, "the quote after the last one accepted does not name it as its predecessor"},
+	{codeTier, "V18", AttestorHardware, RetryOperator, "the policy does not accept the sensor's tier"},
+	{codeAnchor, "V18", AttestorHardware, RetryOperator, "the anchor mode is unknown, or the policy does not accept it"},
+	{codeRegister, "V18", AttestorHardware, RetryNever, "anchor mode and register contradict each other"},
+	{codeLatch, "V18", AttestorHardware, RetryOperator, "the PCR that gates the register is not the policy's, or was not closed in this boot by this register"},
+	{codeRegisterName, "V18", AttestorHardware, RetryNever, "the register is not an index that only the latch let be written first"},
+	{codeRegisterTail, "V18", AttestorHardware, RetryNow, "the checkpoints shown do not follow those known to be in the register, or do not end with the quoted one"},
+	{codeRegisterValue, "V18", AttestorHardware, RetryOperator, "the register does not hold the checkpoints shown: the log was rewound, or somebody else wrote"},
 	{codeCkptRewind, "V18", AttestorHardware, RetryOperator, "the log is shorter or its checkpoint older than the last known one"},
 	{codeCkptFork, "V18", AttestorHardware, RetryOperator, "two checkpoints have the same number"},
 	{codeCkptChain, "V18", AttestorHardware, RetryOperator, "the checkpoint after the last known one does not name it as its predecessor"},
@@ -151,9 +170,18 @@ var codeTable = [...]CodeInfo{
 	{codeConsistency, "V18", AttestorHardware, RetryOperator, "the log is not proved to begin with the one last known"},
 	{codeInclusion, "V18", AttestorHardware, RetryNever, "a request or an entry is not proved to be in its tree"},
 	{codeStart, "V18", AttestorHardware, RetryNever, "the entry that opened the epoch is missing, ambiguous, changed or contradicts the header"},
+	{codeBootLog, "V18", AttestorBoot, RetryNow, "the boot event log is missing, tainted or not the one that was quoted"},
+	{codeBootForm, "V1", AttestorBoot, RetryOperator, "the boot event log is malformed"},
+	{codeUnmeasured, "V16", AttestorBoot, RetryOperator, "nothing was measured into a PCR that the policy wants measured"},
+	{codeBootReplay, "V16", AttestorBoot, RetryOperator, "the events of the boot log do not make the quoted value of a PCR"},
+	{codeOSLog, "V18", AttestorBoot, RetryNow, "the operating system's log is malformed or not the one that was quoted"},
+	{codeIMAForm, "V1", AttestorBoot, RetryOperator, "the IMA list is malformed"},
+	{codeIMAAggregate, "V18", AttestorBoot, RetryOperator, "the IMA list begins with another boot than the quoted one"},
+	{codeIMAViolation, "V18", AttestorBoot, RetryOperator, "a file in the IMA list changed while it was measured or in use"},
+	{codeIMAPartial, "V18", AttestorBoot, RetryNow, "the IMA list did not fit into one bundle: what came is kept, the rest is wanted"},
+	{codeIMAReplay, "V18", AttestorBoot, RetryOperator, "no prefix of the IMA list makes the quoted PCR 10"},
 	{codeBroker, "V12", AttestorHardware, RetryNever, "a request was made for another broker"},
 	{codeSubject, "V18", AttestorContext, RetryNow, "the process that asks is not the one that was measured in this epoch"},
-	{codeBootLog, "V18", AttestorBoot, RetryNow, "the boot event log is missing, tainted or not the one that was quoted"},
 }
 
 // Codes lists every code there is, in the order in which [Bundle] looks.
@@ -169,6 +197,18 @@ type Rejection struct {
 	Place    string   `json:"place"`
 	Expected string   `json:"expected"`
 	Observed string   `json:"observed"`
+
+	progress *IMAUpdate
+}
+
+// Progress is what a bundle added to the host's IMA list although it was
+// refused with E_IMA_PARTIAL, for the broker to keep until the rest has come. It
+// is safe to keep from anybody: a later quote has to bear all of it out.
+func (r *Rejection) Progress() (IMAUpdate, bool) {
+	if r.progress == nil {
+		return IMAUpdate{}, false
+	}
+	return *r.progress, true
 }
 
 // Error states the fact and the place in one line.

@@ -14,7 +14,7 @@
 //
 // Verification has two steps. [Bundle] holds the evidence against the TPM that
 // was enrolled: quote, PCR values, epoch, checkpoint, log, requests
-// (spec/evidence.md section 9; the checks V1 to V23 are listed by [Codes]). Its
+// (spec/evidence.md section 9; the checks V1 to V24 are listed by [Codes]). Its
 // Result is the only way on: it has no exported field, its zero value refuses,
 // and nothing after it reads the bundle again. [Result.Appraise] then holds one
 // request against the [Reference] of a workload, as five attestors: hardware,

@@ -38,6 +38,17 @@ func (v *verification) epoch() *Rejection {
 	return nil
 }
 
+// firmware refuses what is known to be broken (V24). The version is the true
+// one, because the key is a primary of the endorsement hierarchy.
+func (v *verification) firmware() *Rejection {
+	for _, f := range v.policy.Firmware {
+		if got := v.attest.firmware; (f.Maker == "" || f.Maker == v.host.Maker) && f.From <= got && got <= f.To {
+			return reject(codeFirmwareDenied, "quote firmwareVersion", fmt.Sprintf("none from %016x to %016x (%s)", f.From, f.To, f.Why), fmt.Sprintf("%016x", got))
+		}
+	}
+	return nil
+}
+
 // clock demands a clock that the TPM calls safe, or a reset that the broker
 // saw only just now, and a quote newer than the last one.
 func (v *verification) clock() *Rejection {

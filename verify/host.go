@@ -20,11 +20,14 @@ const (
 // Host is what the broker pinned at enrolment, and what it saw last. Nothing
 // in it is ever taken from a bundle.
 type Host struct {
-	UEID     []byte // spec/evidence.md section 2
-	AKPublic []byte // TPMT_PUBLIC that [CheckAK] accepted
-	AKName   []byte // its TPM2B_NAME, without the size
-	Level    string // LevelPin, LevelCloudAK or LevelCert
-	Last     *State // nil at first contact
+	UEID     []byte   // spec/evidence.md section 2
+	AKPublic []byte   // TPMT_PUBLIC that [CheckAK] accepted
+	AKName   []byte   // its TPM2B_NAME, without the size
+	Level    string   // LevelPin, LevelCloudAK or LevelCert
+	Maker    string   // TCG vendor id of its TPM, such as "IFX"; "": not known
+	Last     *State   // nil at first contact
+	Boot     *Boot    // the log whose digest is Last.BootLog, if it was kept
+	IMA      *IMAList // as it was kept; nil: it has to be sent from its beginning
 
 	key *attestationKey // parsed from AKPublic; nil: parse at each use
 }
@@ -90,8 +93,19 @@ type State struct {
 	RestartCount uint32         `json:"restart_count"`
 	Clock        uint64         `json:"clock_ms"`
 	Firmware     uint64         `json:"firmware"`
-	EpochSince   time.Time      `json:"epoch_since"` // when the broker first saw the epoch
-	ResetSince   time.Time      `json:"reset_since"` // when it first saw ResetCount
+	Banks        []uint16       `json:"banks"`              // active PCR banks, TPM_ALG_ID
+	Register     *RegisterState `json:"register,omitempty"` // nil: the log is in none
+	EpochSince   time.Time      `json:"epoch_since"`        // when the broker first saw the epoch
+	ResetSince   time.Time      `json:"reset_since"`        // when it first saw ResetCount
+}
+
+// RegisterState is where a host's register was when its last bundle was
+// accepted.
+type RegisterState struct {
+	Name  evidence.Bytes `json:"name"`
+	Size  uint64         `json:"size"` // checkpoints in it
+	Value evidence.Hash  `json:"value"`
+	Tip   evidence.Hash  `json:"tip"` // digest of the last of them
 }
 
 // Challenge is what the broker asked this host, and until when it may answer.

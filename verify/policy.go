@@ -21,19 +21,39 @@ const (
 // Policy is what a broker demands of every bundle, whatever the workload. Its
 // zero value refuses everything.
 type Policy struct {
-	PCRs             []int         `yaml:"pcrs" json:"pcrs"`                             // exactly what a quote must cover, SHA-256 bank
-	Anchors          []string      `yaml:"anchors" json:"anchors"`                       // accepted anchor modes
-	Tiers            []string      `yaml:"tiers" json:"tiers"`                           // accepted tiers
-	UnsafeClockGrace time.Duration `yaml:"unsafe_clock_grace" json:"unsafe_clock_grace"` // how long after a TPM reset its clock may be unsafe
+	PCRs             []int            `yaml:"pcrs" json:"pcrs"`                             // exactly what a quote must cover, SHA-256 bank
+	Anchors          []string         `yaml:"anchors" json:"anchors"`                       // accepted anchor modes
+	Latches          []int            `yaml:"latches" json:"latches"`                       // PCRs that may latch a register
+	NvPCRs           []evidence.Bytes `yaml:"nvpcrs" json:"nvpcrs"`                         // names of the systemd NvPCRs that may be registers
+	Measured         []int            `yaml:"measured" json:"measured"`                     // PCRs that must hold what the boot log makes; none: no log is wanted
+	IMAViolations    bool             `yaml:"ima_violations" json:"ima_violations"`         // take lists with files that changed while they were measured
+	Firmware         []FirmwareRange  `yaml:"denied_firmware" json:"denied_firmware"`       // TPM firmware that must not be believed
+	Tiers            []string         `yaml:"tiers" json:"tiers"`                           // accepted tiers
+	UnsafeClockGrace time.Duration    `yaml:"unsafe_clock_grace" json:"unsafe_clock_grace"` // how long after a TPM reset its clock may be unsafe
 }
 
-// DefaultPolicy returns the policy of this version: PCRs 0 to 15, the only
-// anchor mode that can be checked, every tier, no grace.
+// FirmwareRange is firmware of one TPM maker, from one version to another, both
+// included, as the firmwareVersion of quotes and the maker of the EK
+// certificate say.
+type FirmwareRange struct {
+	Maker string `yaml:"maker" json:"maker"` // TCG vendor id; "": any
+	From  uint64 `yaml:"from" json:"from"`
+	To    uint64 `yaml:"to" json:"to"`
+	Why   string `yaml:"why" json:"why"` // such as the CVE
+}
+
+// DefaultPolicy returns the policy of this version: PCRs 0 to 15, of which the
+// boot log must make 0 to 7, every anchor mode but a broken one, PCR 13 as latch,
+// every tier, no violation in an IMA list, no grace.
 func DefaultPolicy() Policy {
-	p := Policy{Anchors: []string{evidence.AnchorNone}, Tiers: []string{TierTracepoint, TierTrampoline, TierLSM}}
+	p := Policy{
+		Anchors: []string{evidence.AnchorNone, evidence.AnchorNVLatch, evidence.AnchorNvPCR}, Latches: []int{13},
+		Tiers: []string{TierTracepoint, TierTrampoline, TierLSM},
+	}
 	for pcr := range 16 {
 		p.PCRs = append(p.PCRs, pcr)
 	}
+	p.Measured = append(p.Measured, p.PCRs[:8]...)
 	return p
 }
 
@@ -68,7 +88,17 @@ func (p *Policy) selection() (uint32, *Rejection) {
 	}
 	for _, anchor := range p.Anchors {
 		if anchorRank(anchor) == 0 {
-			return 0, reject(codePolicy, "policy anchors", "none, nv-latch or nvpcr", quoted(anchor))
+			return 0, reject(codePolicy, "policy anchors", "broken, none, nv-latch or nvpcr", quoted(anchor))
+		}
+	}
+	for _, pcr := range p.Measured {
+		if pcr < 0 || pcr > 23 || selected&(1<<pcr) == 0 {
+			return 0, reject(codePolicy, "policy measured", "PCRs that the policy has quoted", fmt.Sprint(pcr))
+		}
+	}
+	for _, pcr := range p.Latches {
+		if pcr < 0 || pcr > 23 || selected&(1<<pcr) == 0 {
+			return 0, reject(codePolicy, "policy latches", "PCRs that the policy has quoted", fmt.Sprint(pcr))
 		}
 	}
 	if len(p.Tiers) == 0 {
@@ -88,11 +118,12 @@ func (p *Policy) selection() (uint32, *Rejection) {
 // Ranks order the levels, weakest first; 0 is no level at all.
 func levelRank(level string) int { return rank(level, LevelPin, LevelCloudAK, LevelCert) }
 func tierRank(tier string) int   { return rank(tier, TierTracepoint, TierTrampoline, TierLSM) }
+func imaRank(word string) int    { return rank(word, IMANone, IMAConfirmed) }
 func vouchRank(vouch string) int { return rank(vouch, Pinned, Proved) }
 
 // anchorRank puts both registers on one step: they promise the same.
 func anchorRank(anchor string) int {
-	return min(rank(anchor, evidence.AnchorNone, evidence.AnchorNVLatch, evidence.AnchorNvPCR), 2)
+	return min(rank(anchor, evidence.AnchorBroken, evidence.AnchorNone, evidence.AnchorNVLatch, evidence.AnchorNvPCR), 3)
 }
 
 func rank(word string, ladder ...string) int { return slices.Index(ladder, word) + 1 }

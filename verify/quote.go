@@ -24,7 +24,7 @@ func checkQuote(q *evidence.Quote, key *attestationKey, extra *evidence.Hash, pc
 	if rejection != nil {
 		return a, PCRs{}, rejection
 	}
-	if rejection := checkSignature(q, key); rejection != nil {
+	if rejection := checkSignature("quote", q.Attest, q.Signature, key); rejection != nil {
 		return a, PCRs{}, rejection
 	}
 	if !bytes.Equal(a.signer, key.signer) {
@@ -37,18 +37,18 @@ func checkQuote(q *evidence.Quote, key *attestationKey, extra *evidence.Hash, pc
 	return a, values, rejection
 }
 
-// checkSignature verifies the quote's signature with the enrolled key.
+// checkSignature verifies a signature of the enrolled key over a TPMS_ATTEST.
 //
 //	ECDSA-P256 over SHA-256(TPMS_ATTEST)
-func checkSignature(q *evidence.Quote, key *attestationKey) *Rejection {
-	sig, rejection := parseSignature(q.Signature, key.alg, key.hash)
+func checkSignature(what string, attest, signature []byte, key *attestationKey) *Rejection {
+	sig, rejection := parseSignature(what, signature, key.alg, key.hash)
 	if rejection != nil {
 		return rejection
 	}
-	digest := sha256.Sum256(q.Attest)
+	digest := sha256.Sum256(attest)
 	var der [72]byte
 	if !ecdsa.VerifyASN1(key.verify, digest[:], sig.der(der[:0])) {
-		return reject(codeSignature, "quote signature", "one by the enrolled key "+hexOf(key.name), "one that is not")
+		return reject(codeSignature, what+" signature", "one by the enrolled key "+hexOf(key.name), "one that is not")
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ func (v *verification) requests() *Rejection {
 			return rejection
 		}
 		v.verified[i] = newRequest(leaf, hash, entry.Process, &v.b.Closing[i].After)
+		v.verified[i].IMA = v.cover(entry.Process)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jurat-dev/jurat/eventlog"
 	"github.com/jurat-dev/jurat/evidence"
 )
 
@@ -29,6 +30,12 @@ type verified struct {
 	anchor   string
 	skew     time.Duration
 	bootLog  evidence.Value[evidence.Hash]
+	boot     *Boot
+	os       *eventlog.Userspace
+	latch    int // PCR of the register, 0: none
+	nvName   []byte
+	ima      *IMAUpdate
+	imaState evidence.Value[evidence.Hash]
 	at       time.Time
 }
 
@@ -40,15 +47,20 @@ func (v *verification) result() *verified {
 		Epoch: h.Epoch, Sequence: h.Sequence, Number: c.Number, Size: c.Size, Root: c.Root, Checkpoint: h.Checkpoint,
 		Quote: digest, Start: v.startLeaf, Lost: c.Lost, Taints: c.Taints, BootID: slices.Clone(h.BootID), BootLog: bootLog,
 		ResetCount: a.resetCount, RestartCount: a.restartCount, Clock: a.clock, Firmware: a.firmware,
-		EpochSince: v.now, ResetSince: v.resetSince,
+		EpochSince: v.now, ResetSince: v.resetSince, Banks: v.active, Register: v.register,
 	}
 	if last := v.host.Last; last != nil && last.Epoch == h.Epoch {
 		next.EpochSince = last.EpochSince
 	}
-	return &verified{
+	out := &verified{
 		digest: digest, next: next, pcrs: v.pcrs, requests: v.verified, level: v.host.Level, tier: h.Tier, anchor: h.Anchor,
 		skew: time.Unix(int64(min(h.Wall, 1<<40)), 0).Sub(v.now), bootLog: h.BootLog, at: v.now,
+		boot: v.boot, os: v.os, ima: v.ima, imaState: h.IMADigest,
 	}
+	if v.b.Register != nil {
+		out.latch, out.nvName = int(v.b.Register.Latch), next.Register.Name
+	}
+	return out
 }
 
 // OK reports whether there is anything in r.
@@ -92,6 +104,19 @@ func (r Result) Skew() time.Duration { return r.get().skew }
 // against the log itself; unknown where the host has none.
 func (r Result) BootLog() evidence.Value[evidence.Hash] { return r.get().bootLog }
 
+// Boot is the boot event log, taken apart; nil where the host has none. Brokers
+// keep it, so that it need not be sent and read again.
+func (r Result) Boot() *Boot { return r.get().boot }
+
+// IMA is what the bundle adds to the host's IMA list, for the broker to keep;
+// false where the host has no list.
+func (r Result) IMA() (IMAUpdate, bool) {
+	if u := r.get().ima; u != nil {
+		return *u, true
+	}
+	return IMAUpdate{}, false
+}
+
 // PCRs are values that a quote signed, of the SHA-256 bank. There is no other
 // way to make one than [Bundle].
 type PCRs struct {
@@ -133,6 +158,7 @@ type Request struct {
 	Before    evidence.State    // the look under the quote
 	After     evidence.State    // the look behind it: the host's word alone
 	Window    time.Duration     // between the looks: nothing proves what happened here
+	IMA       IMACover          // what the kernel's own list says of its files
 }
 
 func newRequest(leaf *evidence.Leaf[evidence.Request], hash evidence.Hash, process *evidence.Process, after *evidence.State) Request {

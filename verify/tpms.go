@@ -13,14 +13,17 @@ import (
 
 // Constants of TPM 2.0 Library Part 2.
 const (
-	tpmGenerated   uint32 = 0xff544347 // TPM_GENERATED_VALUE, section 6.2
-	tpmStQuote     uint16 = 0x8018     // TPM_ST_ATTEST_QUOTE, section 6.9
-	tpmEndorsement uint32 = 0x4000000b // TPM_RH_ENDORSEMENT, section 7.4
-	tpmAlgSHA256   uint16 = 0x000b     // section 6.3
-	tpmAlgNull     uint16 = 0x0010
-	tpmAlgECDSA    uint16 = 0x0018
-	tpmAlgECC      uint16 = 0x0023
-	tpmP256        uint16 = 0x0003 // TPM_ECC_NIST_P256, section 6.4
+	tpmGenerated      uint32 = 0xff544347 // TPM_GENERATED_VALUE, section 6.2
+	tpmStQuote        uint16 = 0x8018     // TPM_ST_ATTEST_QUOTE, section 6.9
+	tpmStNV           uint16 = 0x8014     // TPM_ST_ATTEST_NV
+	tpmCapPCRs        uint32 = 5          // TPM_CAP_PCRS, section 6.12
+	tpmEndorsement    uint32 = 0x4000000b // TPM_RH_ENDORSEMENT, section 7.4
+	tpmStSessionAudit uint16 = 0x8016     // TPM_ST_ATTEST_SESSION_AUDIT
+	tpmAlgSHA256      uint16 = 0x000b     // section 6.3
+	tpmAlgNull        uint16 = 0x0010
+	tpmAlgECDSA       uint16 = 0x0018
+	tpmAlgECC         uint16 = 0x0023
+	tpmP256           uint16 = 0x0003 // TPM_ECC_NIST_P256, section 6.4
 )
 
 // reader takes a TPM structure apart. Once it ran out of bytes it stays short
@@ -99,6 +102,9 @@ type bank struct {
 // maxBanks is HASH_COUNT of the largest TPM there is, and then some.
 const maxBanks = 8
 
+// maxCapBanks bounds the banks that a TPM may list, active or not.
+const maxCapBanks = 16
+
 // parseAttest reads a quote and refuses any byte the TPM would not have
 // written: what was read, written again, is the input.
 func parseAttest(data []byte) (a attest, _ *Rejection) {
@@ -158,15 +164,15 @@ type signature struct {
 
 // parseSignature reads a signature of the algorithm and hash that the enrolled
 // key has, and no other.
-func parseSignature(data []byte, alg, hash uint16) (sig signature, _ *Rejection) {
+func parseSignature(what string, data []byte, alg, hash uint16) (sig signature, _ *Rejection) {
 	in := reader{rest: data}
 	sig.alg, sig.hash = in.u16(), in.u16()
 	if !in.short && (sig.alg != alg || sig.hash != hash) {
-		return sig, reject(codeSigAlg, "quote signature", fmt.Sprintf("algorithm %04x with hash %04x", alg, hash), fmt.Sprintf("algorithm %04x with hash %04x", sig.alg, sig.hash))
+		return sig, reject(codeSigAlg, what+" signature", fmt.Sprintf("algorithm %04x with hash %04x", alg, hash), fmt.Sprintf("algorithm %04x with hash %04x", sig.alg, sig.hash))
 	}
 	sig.r, sig.s = in.sized(), in.sized()
 	if len(in.rest) != 0 || !scalar(sig.r) || !scalar(sig.s) {
-		return sig, reject(codeSigForm, "quote signature", "a canonical TPMT_SIGNATURE with two numbers of at most 32 bytes", fmt.Sprintf("%d bytes", len(data)))
+		return sig, reject(codeSigForm, what+" signature", "a canonical TPMT_SIGNATURE with two numbers of at most 32 bytes", fmt.Sprintf("%d bytes", len(data)))
 	}
 	return sig, nil
 }
