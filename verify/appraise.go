@@ -5,8 +5,6 @@ package verify
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/jurat-dev/jurat/evidence"
@@ -25,9 +23,10 @@ func (r Result) Appraise(request int, ref Reference) Appraisal {
 	}
 	subject := &v.requests[request]
 	a.hardware(v, &ref)
-	a.boot(v.pcrs, &ref)
+	a.boot(v, &ref)
 	matched := a.code(subject, &ref)
 	a.looksAtCode(subject)
+	a.kernelList(subject, v.imaState, &ref)
 	a.provenance(matched, &ref)
 	a.context(subject.Process, &ref)
 	a.looks(subject)
@@ -53,26 +52,6 @@ func (a *Appraisal) hardware(v *verified, ref *Reference) {
 		default:
 			a.pass(AttestorHardware, step.check, expected, observed)
 		}
-	}
-}
-
-func (a *Appraisal) boot(pcrs PCRs, ref *Reference) {
-	if len(ref.Boot.PCRs) == 0 {
-		a.add(AttestorBoot, "pcrs", []string{"accepted values for at least one PCR"}, []string{"none in the reference values"}, ClaimNone,
-			"boot the machine in its good state, then: jurat host learn-boot HOST")
-		return
-	}
-	for _, pcr := range slices.Sorted(maps.Keys(ref.Boot.PCRs)) {
-		check := fmt.Sprintf("pcr-%d", pcr)
-		accepted := ref.Boot.PCRs[pcr]
-		expected := expectation(Set[evidence.Hash]{Of: accepted}, evidence.Hash.String)
-		value, covered := pcrs.At(pcr)
-		if !covered {
-			a.add(AttestorBoot, check, expected, []string{"not quoted"}, ClaimNone, "the broker's policy has to demand this PCR")
-			continue
-		}
-		a.judge(AttestorBoot, check, slices.Contains(accepted, value), expected, []string{value.String()},
-			"if firmware, boot loader, kernel or command line were changed on purpose: jurat host learn-boot HOST")
 	}
 }
 

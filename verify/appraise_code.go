@@ -255,3 +255,26 @@ func addHint(ref *Reference, group string, digest evidence.Digest) string {
 	}
 	return fmt.Sprintf("if this file is right: jurat refs add %s %s%s --label … --reason …", workload(ref), clean(digest.String()), group)
 }
+
+// kernelList says which of the process's files the kernel itself measured in
+// this boot. Whether that has to be all of them is for the reference values.
+func (a *Appraisal) kernelList(r *Request, state evidence.Value[evidence.Hash], ref *Reference) {
+	observed := []string{"no IMA list: " + state.String()}
+	if r.IMA.Known {
+		observed = []string{fmt.Sprintf("%d files confirmed, %d not covered", r.IMA.Confirmed, len(r.IMA.Missing))}
+		for _, f := range r.IMA.Missing {
+			observed = append(observed, "not covered: "+f.Path)
+		}
+	}
+	expected := []string{"at least " + quoted(ref.Minimum.IMA)}
+	switch rank := imaRank(ref.Minimum.IMA); {
+	case rank == 0:
+		a.add(AttestorCode, "ima", []string{"a minimum in the reference values"}, []string{quoted(ref.Minimum.IMA)}, ClaimNone, a.settings(ref, "minimum.ima"))
+	case rank == imaRank(IMANone), r.IMA.Known && len(r.IMA.Missing) == 0 && r.IMA.Confirmed > 0:
+		a.pass(AttestorCode, "ima", expected, observed)
+	case !r.IMA.Known:
+		a.add(AttestorCode, "ima", expected, observed, ClaimNone, "the host's kernel has to measure with ima_policy=tcb, or: "+a.settings(ref, "minimum.ima"))
+	default:
+		a.add(AttestorCode, "ima", expected, observed, ClaimWarning, "the IMA policy does not cover these files, or measured them by another digest than SHA-256")
+	}
+}

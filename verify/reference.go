@@ -28,15 +28,42 @@ type Reference struct {
 // the ladder, the empty one included, is never reached.
 type Minimum struct {
 	EK         string `yaml:"ek" json:"ek"`                 // ek-pin, cloud-ak-cert, ek-cert
-	Anchor     string `yaml:"anchor" json:"anchor"`         // none; nv-latch and nvpcr are one step
+	Anchor     string `yaml:"anchor" json:"anchor"`         // broken, none; nv-latch and nvpcr are one step
 	Tier       string `yaml:"tier" json:"tier"`             // tracepoint, trampoline, lsm
 	Provenance string `yaml:"provenance" json:"provenance"` // pinned, proved
+	IMA        string `yaml:"ima" json:"ima"`               // none, confirmed
 }
 
-// BootReference gives the accepted values of each PCR that counts.
+// How far the kernel's own list has to bear out what runs, weakest first.
+const (
+	IMANone      = "none"
+	IMAConfirmed = "confirmed" // every executable file of the process is in the quoted list
+)
+
+// BootReference says how machines of a class boot. A PCR is accepted by its
+// value, or by its events, of which each must be known; a PCR with neither does
+// not count.
 type BootReference struct {
-	PCRs map[int][]evidence.Hash `yaml:"pcrs" json:"pcrs"`
+	PCRs         map[int][]evidence.Hash `yaml:"pcrs" json:"pcrs"`
+	Events       map[int]BootEvents      `yaml:"events" json:"events"`
+	SecureBoot   Set[string]             `yaml:"secure_boot" json:"secure_boot"`     // on, off, unknown
+	CommandLines Set[string]             `yaml:"command_lines" json:"command_lines"` // of the kernel; none: the log has none
+	Findings     []string                `yaml:"findings" json:"findings"`           // codes of what may be odd in the boot log
 }
+
+// BootEvents are the accepted events of one PCR, whatever their order.
+type BootEvents struct {
+	Accepted []BootEvent `yaml:"accepted" json:"accepted"`
+}
+
+// BootEvent is one accepted event.
+type BootEvent struct {
+	Digest evidence.Hash `yaml:"digest" json:"digest"`
+	Text   string        `yaml:"text" json:"text"`     // for people
+	Always bool          `yaml:"always" json:"always"` // each boot has to have it
+}
+
+func (e BootEvent) String() string { return e.Text + ": sha-256:" + e.Digest.String() }
 
 // CodeReference gives the accepted digests of everything that is executable in
 // the process.
@@ -93,24 +120,46 @@ func (r *Reference) Check() error {
 	case levelRank(m.EK) == 0:
 		return fmt.Errorf("reference minimum.ek: %q is not ek-pin, cloud-ak-cert or ek-cert", m.EK)
 	case anchorRank(m.Anchor) == 0:
-		return fmt.Errorf("reference minimum.anchor: %q is not none, nv-latch or nvpcr", m.Anchor)
+		return fmt.Errorf("reference minimum.anchor: %q is not broken, none, nv-latch or nvpcr", m.Anchor)
 	case tierRank(m.Tier) == 0:
 		return fmt.Errorf("reference minimum.tier: %q is not tracepoint, trampoline or lsm", m.Tier)
 	case vouchRank(m.Provenance) == 0:
 		return fmt.Errorf("reference minimum.provenance: %q is not pinned or proved", m.Provenance)
+	case imaRank(m.IMA) == 0:
+		return fmt.Errorf("reference minimum.ima: %q is not none or confirmed", m.IMA)
 	}
-	for pcr, values := range r.Boot.PCRs {
-		if pcr < 0 || pcr > 23 || pcr == 16 || pcr == 23 {
-			return fmt.Errorf("reference boot.pcrs: PCR %d never counts", pcr)
-		}
-		if len(values) == 0 {
-			return fmt.Errorf("reference boot.pcrs: PCR %d has no accepted value", pcr)
-		}
+	if err := r.Boot.Check(); err != nil {
+		return fmt.Errorf("reference %v", err)
 	}
 	if err := r.Code.check(); err != nil {
 		return err
 	}
 	return r.Context.check()
+}
+
+// Check says what in the boot values can never match or never counts, or nil.
+func (b *BootReference) Check() error {
+	for _, pcr := range b.indexes() {
+		if pcr < 0 || pcr > 23 || pcr == 16 || pcr == 23 {
+			return fmt.Errorf("boot: PCR %d never counts", pcr)
+		}
+	}
+	for pcr, values := range b.PCRs {
+		if len(values) == 0 {
+			return fmt.Errorf("boot.pcrs: PCR %d has no accepted value", pcr)
+		}
+	}
+	for pcr, events := range b.Events {
+		if len(events.Accepted) == 0 {
+			return fmt.Errorf("boot.events: PCR %d has no accepted event", pcr)
+		}
+	}
+	for _, state := range b.SecureBoot.Of {
+		if rank(state, "on", "off", "unknown") == 0 {
+			return fmt.Errorf("boot.secure_boot: %q is not on, off or unknown", state)
+		}
+	}
+	return nil
 }
 
 func (c *CodeReference) check() error {
