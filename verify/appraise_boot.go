@@ -45,54 +45,20 @@ func (a *Appraisal) bootPCR(v *verified, ref *Reference, pcr int) {
 		a.judge(AttestorBoot, check, slices.Contains(ref.Boot.PCRs[pcr], value), expected, []string{value.String()}, learnBoot)
 		return
 	}
-	want, got := events.firstDifference(v.boot, pcr, value)
-	if got == "" {
-		a.pass(AttestorBoot, check, []string{"events that are all accepted"}, []string{value.String()})
-		return
-	}
-	a.fail(AttestorBoot, check, []string{want}, []string{got}, learnBoot)
-}
-
-// firstDifference says in words which event of a PCR is the first that no
-// learned boot had, or which one that they all had is missing; nothing where
-// there is none. Events that the quoted value does not bear out are no events.
-func (b BootEvents) firstDifference(boot *Boot, pcr int, value evidence.Hash) (want, got string) {
-	if boot == nil {
-		return "a boot log", "none"
-	}
-	if !boot.makes(pcr, value) {
-		return "events that make " + value.String(), "a boot log whose events do not"
-	}
-	seen := make(map[evidence.Hash]bool)
-	for i := range boot.log.Events {
-		e := &boot.log.Events[i]
-		digest, has := e.Digest(eventlog.SHA256)
-		if int(e.PCR) != pcr || !e.Measured() || !has {
-			continue
+	expected = []string{fmt.Sprintf("events among the %d accepted", len(events))}
+	switch {
+	case v.boot == nil:
+		a.add(AttestorBoot, check, expected, []string{"no boot log"}, ClaimNone, learnBoot)
+	case !v.boot.makes(pcr, value):
+		a.fail(AttestorBoot, check, expected, []string{"a boot log whose events do not make " + value.String()}, learnBoot)
+	default:
+		ok, first := v.boot.log.Against(eventlog.SHA256, pcr, learned(events))
+		observed := []string{value.String()}
+		if !ok {
+			observed = []string{first.Text}
 		}
-		d := evidence.Hash(digest)
-		if !slices.ContainsFunc(b.Accepted, func(known BootEvent) bool { return known.Digest == d }) {
-			return b.instead(seen), fmt.Sprintf("event %d: %s: sha-256:%s", e.Number, e.Describe(), d)
-		}
-		seen[d] = true
+		a.judge(AttestorBoot, check, ok, expected, observed, learnBoot)
 	}
-	for _, known := range b.Accepted {
-		if known.Always && !seen[known.Digest] {
-			return known.String(), "no such event"
-		}
-	}
-	return "", ""
-}
-
-// instead is what would have been accepted where an unknown event stands: the
-// first accepted ones that were not seen yet.
-func (b BootEvents) instead(seen map[evidence.Hash]bool) string {
-	for _, known := range b.Accepted {
-		if !seen[known.Digest] {
-			return known.String()
-		}
-	}
-	return "no further event"
 }
 
 // secureBoot wants a state that the reference values name. Unknown is not off,
@@ -138,7 +104,7 @@ func (a *Appraisal) findings(boot *Boot, ref *Reference) {
 	}
 	var observed []string
 	for _, f := range boot.facts.Findings {
-		if !slices.Contains(ref.Boot.Findings, f.Code) {
+		if f.Severity != eventlog.Note && !slices.Contains(ref.Boot.Findings, f.Code) {
 			text := f.Code + ": " + f.Text
 			if f.Event >= 0 {
 				text = fmt.Sprintf("%s (event %d)", text, f.Event)
@@ -187,7 +153,9 @@ func (b *BootReference) Learn(pcrs map[int]evidence.Hash, boot *Boot) (added int
 	if boot != nil {
 		state, lines = string(boot.facts.SecureBoot), boot.facts.CommandLines
 		for _, f := range boot.facts.Findings {
-			added += learnText(&b.Findings, f.Code)
+			if f.Severity != eventlog.Note {
+				added += learnText(&b.Findings, f.Code)
+			}
 		}
 	}
 	if len(lines) == 0 {
@@ -212,31 +180,33 @@ func learnText(list *[]string, text string) int {
 	return 1
 }
 
+// learnEvents adds what the log measured into a PCR. What not every learned log
+// has is not required from then on.
 func (b *BootReference) learnEvents(pcr int, boot *Boot) (added int) {
 	if b.Events == nil {
-		b.Events = make(map[int]BootEvents)
+		b.Events = make(map[int][]BootEvent)
 	}
-	known, again := b.Events[pcr]
-	seen := make(map[evidence.Hash]bool)
-	for i := range boot.log.Events {
-		e := &boot.log.Events[i]
-		digest, has := e.Digest(eventlog.SHA256)
-		if int(e.PCR) != pcr || !e.Measured() || !has || seen[evidence.Hash(digest)] {
-			continue
-		}
-		d := evidence.Hash(digest)
-		seen[d] = true
-		if !slices.ContainsFunc(known.Accepted, func(k BootEvent) bool { return k.Digest == d }) {
-			known.Accepted = append(known.Accepted, BootEvent{Digest: d, Text: clean(e.Describe()), Always: !again})
+	sets := [][]eventlog.Known{boot.log.Known(eventlog.SHA256, pcr)}
+	if before, again := b.Events[pcr]; again {
+		sets = slices.Insert(sets, 0, learned(before))
+	}
+	var events []BootEvent
+	for _, k := range eventlog.Union(sets...) {
+		events = append(events, BootEvent{Digest: evidence.Hash(k.Digest), Text: clean(k.Text), Required: k.Required})
+	}
+	for i := range events {
+		if i >= len(b.Events[pcr]) || events[i].Required != b.Events[pcr][i].Required {
 			added++
 		}
 	}
-	for i := range known.Accepted {
-		if k := &known.Accepted[i]; k.Always && !seen[k.Digest] {
-			k.Always = false
-			added++
-		}
-	}
-	b.Events[pcr] = known
+	b.Events[pcr] = events
 	return added
+}
+
+func learned(events []BootEvent) []eventlog.Known {
+	out := make([]eventlog.Known, len(events))
+	for i, e := range events {
+		out[i] = eventlog.Known{Digest: e.Digest[:], Text: e.Text, Required: e.Required}
+	}
+	return out
 }

@@ -45,25 +45,18 @@ const (
 // not count.
 type BootReference struct {
 	PCRs         map[int][]evidence.Hash `yaml:"pcrs" json:"pcrs"`
-	Events       map[int]BootEvents      `yaml:"events" json:"events"`
+	Events       map[int][]BootEvent     `yaml:"events" json:"events"`
 	SecureBoot   Set[string]             `yaml:"secure_boot" json:"secure_boot"`     // on, off, unknown
 	CommandLines Set[string]             `yaml:"command_lines" json:"command_lines"` // of the kernel; none: the log has none
 	Findings     []string                `yaml:"findings" json:"findings"`           // codes of what may be odd in the boot log
 }
 
-// BootEvents are the accepted events of one PCR, whatever their order.
-type BootEvents struct {
-	Accepted []BootEvent `yaml:"accepted" json:"accepted"`
-}
-
-// BootEvent is one accepted event.
+// BootEvent is one accepted event of a PCR, wherever it stands among the others.
 type BootEvent struct {
-	Digest evidence.Hash `yaml:"digest" json:"digest"`
-	Text   string        `yaml:"text" json:"text"`     // for people
-	Always bool          `yaml:"always" json:"always"` // each boot has to have it
+	Digest   evidence.Hash `yaml:"digest" json:"digest"`
+	Text     string        `yaml:"text" json:"text"`         // for people
+	Required bool          `yaml:"required" json:"required"` // each boot has to have it
 }
-
-func (e BootEvent) String() string { return e.Text + ": sha-256:" + e.Digest.String() }
 
 // CodeReference gives the accepted digests of everything that is executable in
 // the process.
@@ -150,7 +143,7 @@ func (b *BootReference) Check() error {
 		}
 	}
 	for pcr, events := range b.Events {
-		if len(events.Accepted) == 0 {
+		if len(events) == 0 {
 			return fmt.Errorf("boot.events: PCR %d has no accepted event", pcr)
 		}
 	}

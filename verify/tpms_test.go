@@ -233,7 +233,7 @@ func TestCorpusKeylime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, rejection := parseSignature(signature, tpmAlgECDSA, tpmAlgSHA256); rejection == nil || rejection.Code != codeSigAlg {
+	if _, rejection := parseSignature("quote", signature, tpmAlgECDSA, tpmAlgSHA256); rejection == nil || rejection.Code != codeSigAlg {
 		t.Errorf("RSA signature: %v", rejection)
 	}
 }
