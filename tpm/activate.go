@@ -106,13 +106,7 @@ func (d *Device) endorsementSession(ctx context.Context) (tpm2.Session, func(), 
 		return nil, nil, fmt.Errorf("TPM2_StartAuthSession: %w", err)
 	}
 	handle := session.Handle()
-	d.keys.add(handle)
-	end := func() {
-		d.keys.remove(handle)
-		// The TPM itself ends a session in which a command went wrong in
-		// certain ways; there is nothing to do about an error here.
-		_ = d.flush(handle)
-	}
+	end := d.hold(handle)
 	_, err = run(ctx, d.bus, tpm2.PolicySecret{
 		AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
 		PolicySession: handle,

@@ -126,3 +126,14 @@ func (d *Device) release(k *key) error {
 	d.keys.remove(k.handle)
 	return d.flush(k.handle)
 }
+
+// hold keeps account of a session until the returned function flushes it.
+func (d *Device) hold(session tpm2.TPMHandle) (end func()) {
+	d.keys.add(session)
+	return func() {
+		d.keys.remove(session)
+		// The TPM itself ends a session in which a command went wrong in
+		// certain ways; there is nothing to do about an error here.
+		_ = d.flush(session)
+	}
+}

@@ -2,19 +2,24 @@
 // SPDX-FileCopyrightText: The jurat authors
 
 // Package tpm is the host's Trusted Platform Module: the attestation key, the
-// endorsement keys, PCR values and quotes (stations 4 and 5 of the flow).
+// endorsement keys, PCR values, the register that checkpoints are extended
+// into, and quotes (stations 4 and 5 of the flow).
 //
 // Its door is the chip: /dev/tpmrm0, or the unix socket of a software TPM. In
 // comes the digest of a quote header, out goes an [evidence.Quote] whose parts
 // agree with one another. A TPM that vanishes is [ErrGone] and nothing else.
 //
 // It refuses to judge: what a quote is worth is for package verify to say, on
-// another machine. It stores nothing, neither in the TPM nor on disk: no key is
-// made persistent, no NV index is defined, and [Device.Close] flushes what was
-// loaded. It reads no event log and no file.
+// another machine. It stores nothing but a register, and that only where it is
+// told to ([LatchRegister.Define], Open, CloseLatch): no key is made persistent,
+// and [Device.Close] flushes what was loaded. It reads no event log and no
+// file.
 //
 //	dev, err := tpm.Open("/dev/tpmrm0")
 //	ak, err := dev.CreateAK(ctx, "1")
+//	register, state, err := dev.Register(ctx, tpm.RegisterOptions{})
+//	err = register.Extend(ctx, checkpoint)
+//	certified, value, err := register.Certify(ctx, ak, evidence.HeaderDigest(header))
 //	quote, err := ak.Quote(ctx, evidence.HeaderDigest(header))
 //	err = dev.Close()
 package tpm
