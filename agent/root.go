@@ -99,7 +99,7 @@ func (a *Agent) quote(ctx context.Context, e *epoch, check *sealed, l *leaves) (
 	header := (&evidence.Header{
 		Version: evidence.HeaderVersion, AKName: a.identity.AKName, BootID: a.host.bootID, Epoch: e.number,
 		Sequence: mark.Sequence + 1, Anchor: evidence.AnchorNone, Number: check.Number,
-		Checkpoint: evidence.CheckpointDigest(check.raw), BootLog: a.bootHash,
+		Checkpoint: evidence.CheckpointDigest(check.raw), BootLog: a.bootHash, OSLog: evidence.Unknown[evidence.Hash]("not-collected"),
 		IMADigest: evidence.Unknown[evidence.Hash]("not-collected"), Tier: a.facts.Tier, Sensor: a.facts.Object,
 		Batch: l.size, BatchRoot: l.root, Previous: mark.Attest, Wall: uint64(a.now().Unix()),
 	}).Marshal()

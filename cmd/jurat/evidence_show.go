@@ -94,7 +94,7 @@ func showQuote(p *term.Printer, e *evidenceJSON) {
 		term.Field{Label: "signature", Value: fmt.Sprintf("%d bytes, not checked", len(e.Bundle.Quote.Signature))},
 	)
 	if r := e.Bundle.Register; r != nil {
-		p.Fields("  ", term.Field{Label: "register", Value: fmt.Sprintf("certification of %d bytes, not checked", len(r.Attest))})
+		p.Fields("  ", term.Field{Label: "register", Value: fmt.Sprintf("certification of %d bytes, not checked", len(r.Certified.Attest))})
 	}
 	rows := make([][]term.Cell, len(e.Bundle.Quote.PCRs))
 	for i, pcr := range e.Bundle.Quote.PCRs {

@@ -142,7 +142,7 @@ func sampleBundle(t testing.TB) []byte {
 	b.Requests = []evidence.Leaf[evidence.Request]{{Value: request, Raw: request.Marshal()}}
 	header := &evidence.Header{
 		Version: 1, AKName: bytes.Repeat([]byte{0xab}, 34), BootID: make([]byte, 16), Epoch: 3, Sequence: 13, Anchor: evidence.AnchorNone, Number: 12,
-		Checkpoint: evidence.CheckpointDigest(b.RawChk), BootLog: evidence.Known(evidence.Hash{5}), IMADigest: evidence.Unknown[evidence.Hash]("no-ima"),
+		Checkpoint: evidence.CheckpointDigest(b.RawChk), BootLog: evidence.Known(evidence.Hash{5}), OSLog: evidence.Unknown[evidence.Hash]("no-log"), IMADigest: evidence.Unknown[evidence.Hash]("no-ima"),
 		Tier: "tracepoint", Batch: 1, Wall: uint64(noon.Unix()),
 	}
 	b.Header, b.RawHeader = header, header.Marshal()

@@ -147,7 +147,7 @@ func (h *Host) Bundle(t testing.TB, nonce []byte, have uint64, wishes ...Wish) [
 	h.sequence++
 	h.Clock += 1000
 	b.Header = &evidence.Header{Version: 1, AKName: h.AKName(), BootID: h.boot, Epoch: h.epoch, Sequence: h.sequence, Anchor: evidence.AnchorNone,
-		Number: h.number, Checkpoint: h.previous, BootLog: evidence.Unknown[evidence.Hash]("no-log"), IMADigest: evidence.Unknown[evidence.Hash]("no-ima"),
+		Number: h.number, Checkpoint: h.previous, BootLog: evidence.Unknown[evidence.Hash]("no-log"), OSLog: evidence.Unknown[evidence.Hash]("no-log"), IMADigest: evidence.Unknown[evidence.Hash]("no-ima"),
 		Tier: h.Tier, Sensor: Text("sensor"), Batch: uint64(len(wishes)), BatchRoot: batch, Previous: h.quoted, Wall: 1}
 	b.RawHeader = b.Header.Marshal()
 	q := evidence.HeaderDigest(b.RawHeader)

@@ -171,7 +171,7 @@ func (w *World) batch(b *evidence.Bundle, entries [][]byte) evidence.Hash {
 func (w *World) header(b *evidence.Bundle, root evidence.Hash) {
 	h := &evidence.Header{
 		Version: 1, AKName: w.keyName(), BootID: w.BootID, Epoch: w.Epoch, Sequence: w.Sequence, Anchor: evidence.AnchorNone, Number: w.Number,
-		Checkpoint: evidence.CheckpointDigest(b.RawChk), BootLog: evidence.Unknown[evidence.Hash]("no-log"), IMADigest: evidence.Unknown[evidence.Hash]("no-ima"),
+		Checkpoint: evidence.CheckpointDigest(b.RawChk), BootLog: evidence.Unknown[evidence.Hash]("no-log"), OSLog: evidence.Unknown[evidence.Hash]("no-log"), IMADigest: evidence.Unknown[evidence.Hash]("no-ima"),
 		Tier: verify.TierTracepoint, Sensor: Text("sensor"), Batch: uint64(len(w.Requests)), BatchRoot: root, Previous: Text("previous quote"), Wall: uint64(w.Now.Unix()),
 	}
 	if w.BootLog != nil {

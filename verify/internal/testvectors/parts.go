@@ -79,7 +79,7 @@ var parts = []fault{
 		w.Policy.Anchors = []string{evidence.AnchorNone, evidence.AnchorNvPCR}
 		anchored(evidence.AnchorNvPCR)(w)
 	}},
-	{"register-needless", "E_REGISTER", "a register although the anchor mode is none", first, rework(func(b bundle) { b.Register = &evidence.Certification{} })},
+	{"register-needless", "E_REGISTER", "a register although the anchor mode is none", first, rework(func(b bundle) { b.Register = &evidence.Register{} })},
 	{"register-name-needless", "E_REGISTER", "a register's name although the anchor mode is none", first, header(func(h *evidence.Header) { h.NVName = []byte{0, 0x0b} })},
 	{"register-missing", "E_REGISTER", "a latched register that is not shown", first, func(w *testbundle.World) {
 		anchored(evidence.AnchorNVLatch)(w)
@@ -112,7 +112,7 @@ func anchored(mode string) func(*testbundle.World) {
 	return func(w *testbundle.World) {
 		name := testbundle.Text("NV index")
 		w.OnHeader = func(h *evidence.Header) { h.Anchor, h.NVName = mode, append([]byte{0, 0x0b}, name[:]...) }
-		w.OnBundle = func(b bundle) { b.Register = &evidence.Certification{Attest: []byte{1}, Signature: []byte{2}} }
+		w.OnBundle = func(b bundle) { b.Register = &evidence.Register{Certified: evidence.Certification{Attest: []byte{1}, Signature: []byte{2}}} }
 	}
 }
 
