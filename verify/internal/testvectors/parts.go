@@ -112,7 +112,9 @@ func anchored(mode string) func(*testbundle.World) {
 	return func(w *testbundle.World) {
 		name := testbundle.Text("NV index")
 		w.OnHeader = func(h *evidence.Header) { h.Anchor, h.NVName = mode, append([]byte{0, 0x0b}, name[:]...) }
-		w.OnBundle = func(b bundle) { b.Register = &evidence.Register{Certified: evidence.Certification{Attest: []byte{1}, Signature: []byte{2}}} }
+		w.OnBundle = func(b bundle) {
+			b.Register = &evidence.Register{Certified: evidence.Certification{Attest: []byte{1}, Signature: []byte{2}}}
+		}
 	}
 }
 
