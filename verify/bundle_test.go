@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/internal/bootlog"
 	"github.com/jurat-dev/jurat/verify"
 	"github.com/jurat-dev/jurat/verify/internal/testbundle"
 )
@@ -43,7 +44,7 @@ func code(t testing.TB, err error) verify.Code {
 // TestResult reads everything a result says of a batch.
 func TestResult(t *testing.T) {
 	w := testbundle.Batch(3)
-	w.BootLog = []byte("boot log")
+	w.Boots(bootlog.Boot{}, bootlog.SHA256)
 	w.OnHeader = func(h *evidence.Header) { h.Wall += 90 }
 	r, built := accept(t, w)
 	if !r.OK() || r.Level() != verify.LevelCert || r.Tier() != verify.TierTracepoint || r.Anchor() != evidence.AnchorNone || r.Skew() != 90*time.Second {
