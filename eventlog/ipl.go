@@ -16,6 +16,8 @@ var grubPrefixes = []struct{ prefix, words string }{
 	{"grub_cmd: ", "GRUB command: "},
 	{"kernel_cmdline: ", "kernel command line (GRUB): "},
 	{"module_cmdline: ", "module command line (GRUB): "},
+	{"grub_cmd ", "GRUB command: "}, // Red Hat's before upstream's
+	{"grub_kernel_cmdline ", "kernel command line (GRUB): "},
 }
 
 func grubText(b []byte) (words string, rest []byte, ok bool) {
