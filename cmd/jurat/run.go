@@ -108,6 +108,7 @@ which human allowed it, and shows what the answer was.`,
 	)
 	root.AddCommand(a.registryCommands()...)
 	root.AddCommand(a.imaCommand())
+	root.AddCommand(a.quoteCommand())
 	root.AddCommand(topics()...)
 	return root
 }
