@@ -54,6 +54,13 @@ var scenes = []struct{ name, args string }{
 	{"why-allowed", "why ALLOWED"},
 	{"why-batch", "why BATCH"},
 	{"why-unknown", "why NOBODY"},
+	{"ima-show", "ima show DIR/list.ima"},
+	{"ima-show-part", "ima show DIR/list.txt --from 2 --count 2"},
+	{"ima-show-torn", "ima show DIR/torn.ima"},
+	{"ima-replay", "ima replay DIR/good.ima --pcr10 SHA256"},
+	{"ima-replay-padded", "ima replay DIR/good.ima --pcr10 PADDED"},
+	{"ima-replay-alone", "ima replay DIR/good.ima"},
+	{"ima-replay-usage", "ima replay DIR/good.ima --pcr10 3f2a"},
 	{"mistyped", "delegation aprove x"},
 	{"unknown-flag", "status --verbos"},
 	{"group-alone", "delegation"},
@@ -80,9 +87,10 @@ func TestGolden(t *testing.T) {
 			write(t, w.path("a.yaml"), []byte("kind: Workload\n"))
 			write(t, w.path("b.yaml"), []byte("---\nkind: Approver\n"))
 			w.stdin = string(bundle)
+			values := sampleIMA(t, w)
 			var b strings.Builder
 			for _, form := range [][]string{nil, {"--json"}} {
-				args := strings.Fields(strings.ReplaceAll(s.args, "DIR", w.dir))
+				args := strings.Fields(values.Replace(strings.ReplaceAll(s.args, "DIR", w.dir)))
 				code, out, errs := w.run(append(w.sockets(form...), args...)...)
 				fmt.Fprintf(&b, "$ jurat %s\n%s", strings.Join(append(form, s.args), " "), out)
 				for line := range strings.Lines(errs) {

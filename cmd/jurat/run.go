@@ -108,6 +108,8 @@ which human allowed it, and shows what the answer was.`,
 	)
 	root.AddCommand(a.registryCommands()...)
 	root.AddCommand(a.eventlogCommand())
+	root.AddCommand(a.imaCommand())
+	root.AddCommand(a.quoteCommand())
 	root.AddCommand(topics()...)
 	return root
 }
