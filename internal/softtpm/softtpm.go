@@ -33,7 +33,8 @@ type Options struct {
 	CA       string // directory of the certificate authority; empty: "ca" inside the TPM's directory. TPMs may share one.
 	Banks    string // PCR banks as swtpm_setup takes them; empty: "sha256"
 	Blank    bool   // no manufacturing: a TPM without EK certificates, made by its first start
-	Firmware bool   // measure a boot into PCRs 0 to 7 whenever the TPM starts clear
+	Firmware bool   // measure a boot and write its log whenever the TPM starts clear
+	Boot     Boot   // which boot
 }
 
 // TPM is a running software TPM.
@@ -51,6 +52,7 @@ const (
 	stateName  = "state"
 	caName     = "ca"
 	logName    = "swtpm.log"
+	bootLog    = "binary_bios_measurements"
 )
 
 // maxSocketPath is what sun_path holds, less the terminating zero byte.
@@ -163,7 +165,7 @@ func (t *TPM) powerOn(startup string) error {
 	}
 	t.daemon = d
 	if t.opts.Firmware && startup == "startup-clear" {
-		if err := onSocket(t.RawPath(), measureBoot); err != nil {
+		if err := onSocket(t.RawPath(), t.boot); err != nil {
 			return errors.Join(fmt.Errorf("measuring the boot: %w", err), d.stop(syscall.SIGKILL))
 		}
 	}
