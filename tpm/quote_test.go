@@ -304,7 +304,7 @@ func TestChecksWhatTheTPMSigned(t *testing.T) {
 		"ran out":       quote.Attest[:len(quote.Attest)-1],
 		"not canonical": append(bytes.Clone(quote.Attest), 0),
 		"0xff544347":    edit(func(a *tpm2.TPMSAttest) { a.Magic = 1 }),
-		"want 0x8018":  creation.Attest,
+		"want 0x8018":   creation.Attest,
 		"extraData 00":  edit(func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 32) }),
 		"extraData ,":   edit(func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = nil }),
 		"signer":        theirs.Attest,
