@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-attestation/attest"
 
+	"github.com/jurat-dev/jurat/internal/bootlog"
 	"github.com/jurat-dev/jurat/internal/softtpm"
 )
 
@@ -16,7 +17,7 @@ import (
 // nobody here wrote, with the PCR values that this package reads.
 func TestSoftBootConvincesGoAttestation(t *testing.T) {
 	for _, off := range []bool{false, true} {
-		chip := startTPM(t, softtpm.Options{Blank: true, Firmware: true, Boot: softtpm.Boot{SecureBootOff: off}})
+		chip := startTPM(t, softtpm.Options{Blank: true, Firmware: true, Boot: bootlog.Boot{SecureBootOff: off}})
 		dev := open(t, chip.Path())
 		values, err := dev.ReadPCRs(t.Context(), quoted)
 		must(t, err)
