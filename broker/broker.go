@@ -16,13 +16,13 @@ import (
 	"time"
 
 	"github.com/jurat-dev/jurat/broker/audit"
-	"github.com/jurat-dev/jurat/broker/enrol"
 	"github.com/jurat-dev/jurat/broker/internal/challenge"
 	"github.com/jurat-dev/jurat/broker/internal/limit"
 	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/oauth"
 	"github.com/jurat-dev/jurat/broker/registration"
 	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/verify"
 )
 
@@ -37,10 +37,10 @@ const (
 
 // Config says who the broker is and what it goes by.
 type Config struct {
-	Issuer      string             // URL; see registration.CheckURL
-	TrustDomain string             // of the SPIFFE IDs of hosts and workloads
-	Authorities *enrol.Authorities // makers of TPMs
-	Policy      verify.Policy      // what every bundle has to meet
+	Issuer      string          // URL; see registration.CheckURL
+	TrustDomain string          // of the SPIFFE IDs of hosts and workloads
+	Authorities *ek.Authorities // makers of TPMs
+	Policy      verify.Policy   // what every bundle has to meet
 	Log         *slog.Logger
 	Now         func() time.Time // the one clock that decides
 	Rand        io.Reader        // safe for use by many goroutines

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/jurat-dev/jurat/broker/audit"
-	"github.com/jurat-dev/jurat/broker/enrol"
 	"github.com/jurat-dev/jurat/broker/oauth"
 	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/verify"
 )
@@ -50,42 +50,42 @@ func (b *Broker) postEnrol(w http.ResponseWriter, r *http.Request) *oauth.Error 
 	case err != nil:
 		return b.unwritable("looking up an invitation", err)
 	}
-	ek, level, err := b.judgeEK(&in, invited.EKPin, now)
+	key, level, err := b.judgeEK(&in, invited.EKPin, now)
 	if err != nil {
 		return b.refuseEnrolment(r, &invited, "ek", err)
 	}
 	if err := verify.CheckAK(in.AKPublic); err != nil {
 		return b.refuseEnrolment(r, &invited, "ak", err)
 	}
-	return b.askTPM(w, r, &in, ek, level, now)
+	return b.askTPM(w, r, &in, key, level, now)
 }
 
 // judgeEK decides how far an endorsement key is believed.
-func (b *Broker) judgeEK(in *enrolRequest, pin []byte, now time.Time) (*enrol.EK, string, error) {
-	ek, err := enrol.ParseEK(in.EKPublic)
+func (b *Broker) judgeEK(in *enrolRequest, pin []byte, now time.Time) (*ek.EK, string, error) {
+	key, err := ek.ParseEK(in.EKPublic)
 	if err != nil {
 		return nil, "", err
 	}
-	if len(pin) > 0 && subtle.ConstantTimeCompare(pin, ek.Pin[:]) != 1 {
+	if len(pin) > 0 && subtle.ConstantTimeCompare(pin, key.Pin[:]) != 1 {
 		return nil, "", errors.New("the EK is not the one that the operator pinned")
 	}
-	err = b.Authorities.CheckCertificate(ek, in.Certificates, now)
+	err = b.Authorities.CheckCertificate(key, in.Certificates, now)
 	switch {
 	case err == nil:
-		return ek, verify.LevelCert, nil
+		return key, verify.LevelCert, nil
 	case len(pin) > 0:
-		return ek, verify.LevelPin, nil
+		return key, verify.LevelPin, nil
 	}
 	return nil, "", err
 }
 
-func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest, ek *enrol.EK, level string, now time.Time) *oauth.Error {
-	secret := make([]byte, enrol.SecretSize)
+func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest, key *ek.EK, level string, now time.Time) *oauth.Error {
+	secret := make([]byte, ek.SecretSize)
 	if _, err := io.ReadFull(b.Rand, secret); err != nil {
 		return b.unwritable("reading randomness", err)
 	}
 	name := akName(in.AKPublic)
-	question, err := ek.Challenge(b.Rand, name, secret)
+	question, err := key.Challenge(b.Rand, name, secret)
 	if err != nil {
 		return b.unwritable("making a credential", err)
 	}
@@ -98,7 +98,7 @@ func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest
 			return err
 		}
 		return tx.PutEnrolment(store.Enrolment{
-			ID: id, Token: secretDigest(in.Token), Secret: sha256.Sum256(secret), UEID: ek.UEID(), EK: ek.Pin,
+			ID: id, Token: secretDigest(in.Token), Secret: sha256.Sum256(secret), UEID: key.UEID(), EK: key.Pin,
 			AKPublic: in.AKPublic, AKName: name, Level: level, Expires: now.Add(enrolmentLife),
 		})
 	})

@@ -20,11 +20,11 @@ import (
 
 	"github.com/jurat-dev/jurat/broker"
 	"github.com/jurat-dev/jurat/broker/audit"
-	"github.com/jurat-dev/jurat/broker/enrol"
 	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/registration"
 	"github.com/jurat-dev/jurat/broker/store"
 	"github.com/jurat-dev/jurat/broker/store/sqlite"
+	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/verify"
 )
 
@@ -140,7 +140,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // serve runs the broker until ctx ends.
 func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
-	authorities, err := enrol.Open(s.roots...)
+	authorities, err := ek.Open(s.roots...)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The jurat authors
 
-package enrol
+package ek
 
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
@@ -17,42 +18,16 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
-
-	"github.com/jurat-dev/jurat/broker/internal/testbundle"
 )
 
-var now = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
-
-func writePEM(t *testing.T, path string, certs ...*x509.Certificate) {
-	t.Helper()
-	var out bytes.Buffer
-	for _, c := range certs {
-		if err := pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func open(t *testing.T, paths ...string) *Authorities {
-	t.Helper()
-	a, err := Open(paths...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
 // trusting returns the authorities of maker, read from a directory.
-func trusting(t *testing.T, maker *testbundle.Maker) *Authorities {
+func trusting(t *testing.T, m *maker) *Authorities {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "vendor"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	writePEM(t, filepath.Join(dir, "vendor", "chain.pem"), maker.Root, maker.Intermediate)
+	writePEM(t, filepath.Join(dir, "vendor", "chain.pem"), m.root, m.intermediate)
 	if err := os.WriteFile(filepath.Join(dir, "signkey.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte{1}}), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +38,9 @@ func trusting(t *testing.T, maker *testbundle.Maker) *Authorities {
 	return a
 }
 
-func parseEK(t *testing.T, c *testbundle.Chip) *EK {
+func parseEK(t *testing.T, c *chip) *EK {
 	t.Helper()
-	ek, err := ParseEK(c.EKPublic())
+	ek, err := ParseEK(c.ekPublic())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,9 +61,7 @@ func TestRealCertificates(t *testing.T) {
 			t.Fatal(err)
 		}
 		spki, err := leafKey(cert)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		ek := &EK{SPKI: spki}
 		if err := a.CheckCertificate(ek, [][]byte{der}, now); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -108,9 +81,9 @@ func TestRealCertificates(t *testing.T) {
 }
 
 func TestPaddingAndWrapper(t *testing.T) {
-	chip, maker := testbundle.NewChip(t, 0), testbundle.NewMaker(t, now)
-	a, ek := trusting(t, maker), parseEK(t, chip)
-	der := maker.Certificate(t, chip, nil)
+	c, m := newChip(t, 0), newMaker(t)
+	a, ek := trusting(t, m), parseEK(t, c)
+	der := m.certificate(t, c.ek.Public(), nil)
 	size := []byte{byte(len(der) >> 8), byte(len(der))}
 	good := map[string][]byte{
 		"plain":          der,
@@ -139,10 +112,10 @@ func TestPaddingAndWrapper(t *testing.T) {
 }
 
 func TestCertificateRefused(t *testing.T) {
-	chip, other := testbundle.NewChip(t, 0), testbundle.NewChip(t, 1)
-	maker, thief := testbundle.NewMaker(t, now), testbundle.NewMaker(t, now)
-	a, ek := trusting(t, maker), parseEK(t, chip)
-	change := func(f func(*x509.Certificate)) [][]byte { return [][]byte{maker.Certificate(t, chip, f)} }
+	c, other := newChip(t, 0), newChip(t, 1)
+	m, thief := newMaker(t), newMaker(t)
+	a, ek := trusting(t, m), parseEK(t, c)
+	change := func(f func(*x509.Certificate)) [][]byte { return [][]byte{m.certificate(t, c.ek.Public(), f)} }
 	cases := []struct {
 		name, want string
 		chain      [][]byte
@@ -150,52 +123,52 @@ func TestCertificateRefused(t *testing.T) {
 	}{
 		{"none", "no EK certificate", nil, now},
 		{"too many", "at most 8", make([][]byte, MaxChain+1), now},
-		{"of another maker", "signed by unknown authority", [][]byte{thief.Certificate(t, chip, nil)}, now},
-		{"another maker's whole chain", "signed by unknown authority", [][]byte{thief.Certificate(t, chip, nil), thief.Intermediate.Raw, thief.Root.Raw}, now},
-		{"of another TPM", "another key", [][]byte{maker.Certificate(t, other, nil)}, now},
-		{"of another purpose", "extended key usage", change(func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{2, 23, 133, 8, 3}} }), now},
-		{"for TLS", "extended key usage", change(func(c *x509.Certificate) {
-			c.UnknownExtKeyUsage, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		{"of another maker", "signed by unknown authority", [][]byte{thief.certificate(t, c.ek.Public(), nil)}, now},
+		{"another maker's whole chain", "signed by unknown authority", [][]byte{thief.certificate(t, c.ek.Public(), nil), thief.intermediate.Raw, thief.root.Raw}, now},
+		{"of another TPM", "another key", [][]byte{m.certificate(t, other.ek.Public(), nil)}, now},
+		{"of another purpose", "extended key usage", change(func(x *x509.Certificate) { x.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{2, 23, 133, 8, 3}} }), now},
+		{"for TLS", "extended key usage", change(func(x *x509.Certificate) {
+			x.UnknownExtKeyUsage, x.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		}), now},
-		{"for signing", "key usage", change(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), now},
-		{"an authority's", "authority's", change(func(c *x509.Certificate) { c.IsCA = true }), now},
-		{"unknown critical extension", "unhandled critical", change(func(c *x509.Certificate) {
-			e := c.ExtraExtensions[0]
+		{"for signing", "key usage", change(func(x *x509.Certificate) { x.KeyUsage = x509.KeyUsageDigitalSignature }), now},
+		{"an authority's", "authority's", change(func(x *x509.Certificate) { x.IsCA = true }), now},
+		{"unknown critical extension", "unhandled critical", change(func(x *x509.Certificate) {
+			e := x.ExtraExtensions[0]
 			e.Id = asn1.ObjectIdentifier{1, 2, 3, 4}
-			c.ExtraExtensions = append(c.ExtraExtensions, e)
+			x.ExtraExtensions = append(x.ExtraExtensions, e)
 		}), now},
 		{"expired", "expired", change(nil), now.Add(2000 * time.Hour)},
 		{"not yet valid", "not yet valid", change(nil), now.Add(-2 * time.Hour)},
-		{"rubbish behind the leaf", "certificate 1 of the chain", [][]byte{maker.Certificate(t, chip, nil), {1, 2}}, now},
+		{"rubbish behind the leaf", "certificate 1 of the chain", [][]byte{m.certificate(t, c.ek.Public(), nil), {1, 2}}, now},
 	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			if err := a.CheckCertificate(ek, c.chain, c.at); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v, want %q", err, c.want)
+	for _, x := range cases {
+		t.Run(x.name, func(t *testing.T) {
+			if err := a.CheckCertificate(ek, x.chain, x.at); err == nil || !strings.Contains(err.Error(), x.want) {
+				t.Errorf("got %v, want %q", err, x.want)
 			}
 		})
 	}
-	if err := a.CheckCertificate(ek, [][]byte{maker.Certificate(t, chip, nil)}, now); err != nil {
+	if err := a.CheckCertificate(ek, [][]byte{m.certificate(t, c.ek.Public(), nil)}, now); err != nil {
 		t.Fatalf("the good certificate, on which the cases stand: %v", err)
 	}
 	// No extended key usage at all is allowed: early TPMs have none.
-	if err := a.CheckCertificate(ek, change(func(c *x509.Certificate) { c.UnknownExtKeyUsage = nil }), now); err != nil {
+	if err := a.CheckCertificate(ek, change(func(x *x509.Certificate) { x.UnknownExtKeyUsage = nil }), now); err != nil {
 		t.Errorf("without extended key usage: %v", err)
 	}
-	if err := open(t).CheckCertificate(ek, [][]byte{maker.Certificate(t, chip, nil)}, now); err == nil {
+	if err := open(t).CheckCertificate(ek, [][]byte{m.certificate(t, c.ek.Public(), nil)}, now); err == nil {
 		t.Error("accepted by a broker without authorities")
 	}
 }
 
 func TestOpenRefuses(t *testing.T) {
-	maker, dir := testbundle.NewMaker(t, now), t.TempDir()
-	chip := testbundle.NewChip(t, 0)
-	leaf, err := x509.ParseCertificate(maker.Certificate(t, chip, nil))
+	m, dir := newMaker(t), t.TempDir()
+	c := newChip(t, 0)
+	leaf, err := x509.ParseCertificate(m.certificate(t, c.ek.Public(), nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	paths := map[string]string{"missing": filepath.Join(dir, "none.pem"), "empty directory": t.TempDir()}
-	for name, certs := range map[string][]*x509.Certificate{"intermediate only": {maker.Intermediate}, "a leaf": {leaf}} {
+	for name, certs := range map[string][]*x509.Certificate{"intermediate only": {m.intermediate}, "a leaf": {leaf}} {
 		paths[name] = filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".pem")
 		writePEM(t, paths[name], certs...)
 	}
@@ -214,7 +187,7 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestEKRefused(t *testing.T) {
 	good := func() tpm2.TPMTPublic {
-		p, err := tpm2.Unmarshal[tpm2.TPMTPublic](testbundle.NewChip(t, 0).EKPublic())
+		p, err := tpm2.Unmarshal[tpm2.TPMTPublic](newChip(t, 0).ekPublic())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +239,7 @@ func TestEKRefused(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	raw := testbundle.NewChip(t, 0).EKPublic()
+	raw := newChip(t, 0).ekPublic()
 	for name, bytes := range map[string][]byte{"nothing": nil, "cut": raw[:len(raw)-1], "trailing byte": append(bytes.Clone(raw), 0), "long": make([]byte, MaxPublic+1)} {
 		if _, err := ParseEK(bytes); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -296,30 +269,30 @@ func rocaModulus() *big.Int {
 // TestChallenge is V21: the answer comes out of the right TPM for the right
 // key, and out of no other.
 func TestChallenge(t *testing.T) {
-	chip, other := testbundle.NewChip(t, 0), testbundle.NewChip(t, 1)
+	c, other := newChip(t, 0), newChip(t, 1)
 	secret := bytes.Repeat([]byte{7}, SecretSize)
-	ch, err := parseEK(t, chip).Challenge(rand.Reader, chip.AKName(), secret)
+	ch, err := parseEK(t, c).Challenge(rand.Reader, c.akName(t), secret)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Contains(append(bytes.Clone(ch.Blob), ch.Secret...), secret) {
 		t.Error("the challenge holds the secret")
 	}
-	if got, err := chip.Activate(ch.Blob, ch.Secret); err != nil || !bytes.Equal(got, secret) {
+	if got, err := c.activate(t, ch.Blob, ch.Secret); err != nil || !bytes.Equal(got, secret) {
 		t.Errorf("got %x, %v", got, err)
 	}
-	if _, err := other.Activate(ch.Blob, ch.Secret); err == nil {
+	if _, err := other.activate(t, ch.Blob, ch.Secret); err == nil {
 		t.Error("another TPM opened it")
 	}
-	wrong, err := parseEK(t, chip).Challenge(rand.Reader, other.AKName(), secret)
+	wrong, err := parseEK(t, c).Challenge(rand.Reader, other.akName(t), secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := chip.Activate(wrong.Blob, wrong.Secret); err == nil {
+	if _, err := c.activate(t, wrong.Blob, wrong.Secret); err == nil {
 		t.Error("opened for another key's name")
 	}
-	if want := chip.UEID(); !bytes.Equal(parseEK(t, chip).UEID(), want) {
-		t.Errorf("ueid %x, want %x", parseEK(t, chip).UEID(), want)
+	if sum := sha256.Sum256(parseEK(t, c).SPKI); !bytes.Equal(parseEK(t, c).UEID(), append([]byte{1}, sum[:]...)) {
+		t.Errorf("ueid %x", parseEK(t, c).UEID())
 	}
 }
 
