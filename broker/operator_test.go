@@ -210,7 +210,7 @@ func TestNew(t *testing.T) {
 			t.Errorf("%s: made", name)
 		}
 	}
-	none, err := ek.Open()
+	none, err := ek.Open(ek.BundleNone)
 	w.must(err)
 	good.Authorities, good.Log = none, slog.New(slog.DiscardHandler)
 	lonely, err := New(good, w.store, k, w.log)

@@ -137,7 +137,7 @@ func kdfa(key []byte, label string, context []byte, bits int) []byte {
 func (c *chip) quote(t testing.TB, extra []byte, change func(*tpm2.TPMSAttest)) (attest, signature []byte) {
 	t.Helper()
 	a := tpm2.TPMSAttest{
-		Magic: tpm2.TPMGeneratedValue, Type: tpm2.TPMSTAttestQuote, QualifiedSigner: tpm2.TPM2BName{Buffer: nil},
+		Magic: tpm2.TPMGeneratedValue, Type: tpm2.TPMSTAttestQuote, QualifiedSigner: tpm2.TPM2BName{Buffer: qualifiedName(c.akPublic(t))},
 		ExtraData: tpm2.TPM2BData{Buffer: extra}, ClockInfo: tpm2.TPMSClockInfo{Safe: true},
 		Attested: tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{PCRDigest: tpm2.TPM2BDigest{Buffer: make([]byte, 32)}}),
 	}
@@ -236,7 +236,7 @@ func writePEM(t testing.TB, path string, certs ...*x509.Certificate) {
 
 func open(t testing.TB, paths ...string) *Authorities {
 	t.Helper()
-	a, err := Open(paths...)
+	a, err := Open(BundleNone, paths...)
 	must(t, err)
 	return a
 }
