@@ -85,14 +85,11 @@ const (
 //
 // Certificates below a folder called cloud may certify attestation keys too.
 func Open(bundle Bundle, paths ...string) (*Authorities, error) {
-	a := &Authorities{
-		Rules: new(Rules), byFingerprint: make(map[evidence.Hash]*Authority),
-		ends: x509.NewCertPool(), akEnds: x509.NewCertPool(), intermediates: x509.NewCertPool(),
-	}
+	a := newAuthorities()
 	switch bundle {
 	case BundleNone:
 	case BundleShipped:
-		if err := a.addShipped(); err != nil {
+		if err := a.addShipped(shipped); err != nil {
 			return nil, err
 		}
 	default:
@@ -112,6 +109,13 @@ func Open(bundle Bundle, paths ...string) (*Authorities, error) {
 		return nil, errors.New("EK authorities: intermediates only, no root")
 	}
 	return a, nil
+}
+
+func newAuthorities() *Authorities {
+	return &Authorities{
+		Rules: new(Rules), byFingerprint: make(map[evidence.Hash]*Authority),
+		ends: x509.NewCertPool(), akEnds: x509.NewCertPool(), intermediates: x509.NewCertPool(),
+	}
 }
 
 // Roots returns how many roots there are.

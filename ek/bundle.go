@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -34,8 +35,8 @@ type shippedLine struct {
 }
 
 // manifest reads the list that pins what ships.
-func manifest() ([]shippedLine, error) {
-	text, err := shipped.ReadFile("vendors/MANIFEST")
+func manifest(bundle fs.FS) ([]shippedLine, error) {
+	text, err := fs.ReadFile(bundle, "vendors/MANIFEST")
 	if err != nil {
 		return nil, err
 	}
@@ -65,15 +66,15 @@ func manifest() ([]shippedLine, error) {
 	return out, nil
 }
 
-// addShipped adds the bundle. Each certificate must be the one that the
-// manifest names.
-func (a *Authorities) addShipped() error {
-	lines, err := manifest()
+// addShipped adds a bundle. Each certificate must be the one that its manifest
+// names.
+func (a *Authorities) addShipped(bundle fs.FS) error {
+	lines, err := manifest(bundle)
 	if err != nil {
 		return err
 	}
 	for _, l := range lines {
-		text, err := shipped.ReadFile(path.Join("vendors", l.file))
+		text, err := fs.ReadFile(bundle, path.Join("vendors", l.file))
 		if err != nil {
 			return err
 		}
