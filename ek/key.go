@@ -65,3 +65,9 @@ func checkSigner(c *x509.Certificate) error {
 	}
 	return nil
 }
+
+// ForSigning reports whether the certificate is for a key that only signs, as
+// an attestation key does.
+func (c *Certificate) ForSigning() bool {
+	return !c.IsCA && c.KeyUsage&forAK.usage != 0 && c.KeyUsage&forAK.not == 0
+}

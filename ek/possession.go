@@ -46,7 +46,7 @@ func PossessionData(secret []byte) [32]byte {
 // attest is a TPMS_ATTEST and signature a TPMT_SIGNATURE. Which PCRs were
 // quoted does not matter here.
 func CheckPossession(akPublic, secret, attest, signature []byte) error {
-	key, _, err := akKey(akPublic)
+	key, _, err := readKey(akPublic, placeAK)
 	if err != nil {
 		return err
 	}
@@ -105,22 +105,30 @@ func qualifiedName(public []byte) []byte {
 	return append(alg, sum[:]...)
 }
 
-// akKey reads the key out of a TPMT_PUBLIC, RSA or ECC.
-func akKey(raw []byte) (crypto.PublicKey, []byte, error) {
+// readKey reads the key out of a TPMT_PUBLIC, RSA or ECC, and returns it with
+// its SubjectPublicKeyInfo.
+func readKey(raw []byte, place string) (crypto.PublicKey, []byte, error) {
 	if len(raw) > MaxPublic {
-		return nil, nil, fault(CodeTooLarge, placeAK, "%d bytes, at most %d", len(raw), MaxPublic)
+		return nil, nil, fault(CodeTooLarge, place, "%d bytes, at most %d", len(raw), MaxPublic)
 	}
 	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](raw)
 	if err != nil || !bytes.Equal(tpm2.Marshal(public), raw) {
-		return nil, nil, fault(CodeMalformed, placeAK, "not one TPMT_PUBLIC")
+		return nil, nil, fault(CodeMalformed, place, "not one TPMT_PUBLIC")
 	}
 	key, err := publicKeyOf(public)
 	if err != nil {
-		return nil, nil, fault(CodeAK, placeAK, "%v", err)
+		return nil, nil, fault(CodeKey, place, "%v", err)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
-		return nil, nil, fault(CodeAK, placeAK, "%v", err)
+		return nil, nil, fault(CodeKey, place, "%v", err)
 	}
 	return key, spki, nil
+}
+
+// PublicSPKI returns the key in a public area (TPMT_PUBLIC), RSA or ECC, as a
+// SubjectPublicKeyInfo in DER, whatever else the area says.
+func PublicSPKI(public []byte) ([]byte, error) {
+	_, spki, err := readKey(public, "public area")
+	return spki, err
 }

@@ -101,6 +101,7 @@ func (a *Authorities) examine(p *purpose, chain [][]byte, spki []byte, at time.T
 	v.find(a.Rules.denyTPM(&leaf.TPM))
 	if leaf.IsCA {
 		v.find(fault(CodeAuthority, p.place, "it is an authority's (%s)", leaf.Subject))
+		v.Path, _, _ = a.path(leaf, nil, p, at) // for people, who ask whose
 		return v
 	}
 	v.Findings = append(v.Findings, leaf.checkProfile(p)...)
@@ -275,7 +276,7 @@ func (a *Authorities) CheckCertificate(ek *EK, chain [][]byte, now time.Time) er
 // jurat attests with ECC P-256 keys, so an RSA key that a provider put into the
 // machine cannot be enrolled so.
 func (a *Authorities) CheckCloudAK(akPublic []byte, chain [][]byte, now time.Time) error {
-	key, spki, err := akKey(akPublic)
+	key, spki, err := readKey(akPublic, placeAK)
 	if err != nil {
 		return err
 	}
