@@ -110,6 +110,7 @@ which human allowed it, and shows what the answer was.`,
 	root.AddCommand(a.eventlogCommand())
 	root.AddCommand(a.imaCommand())
 	root.AddCommand(a.quoteCommand())
+	root.AddCommand(a.ekCommand())
 	root.AddCommand(topics()...)
 	return root
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The jurat authors
 
-package enrol
+package ek
 
 import "math/big"
 

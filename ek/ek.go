@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The jurat authors
 
-package enrol
+package ek
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -35,33 +34,43 @@ type EK struct {
 	public *tpm2.TPMTPublic
 }
 
+// placePublic is where an EK is found by ParseEK.
+const placePublic = "ek_public"
+
 // ParseEK reads the TPMT_PUBLIC of an endorsement key: a restricted decryption
-// key of a TPM, RSA from 2048 bits or ECC on P-256 or P-384.
+// key of a TPM, RSA from 2048 bits or ECC on P-256 or P-384. The error is an
+// [*Error].
 func ParseEK(raw []byte) (*EK, error) {
 	if len(raw) > MaxPublic {
-		return nil, fmt.Errorf("ek_public of %d bytes, at most %d", len(raw), MaxPublic)
+		return nil, fault(CodeTooLarge, placePublic, "%d bytes, at most %d", len(raw), MaxPublic)
 	}
 	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](raw)
 	if err != nil {
-		return nil, fmt.Errorf("ek_public: %v", err)
+		return nil, fault(CodeMalformed, placePublic, "%v", err)
 	}
 	if !bytes.Equal(tpm2.Marshal(public), raw) {
-		return nil, errors.New("ek_public is not in canonical form")
+		return nil, fault(CodeMalformed, placePublic, "not in canonical form")
 	}
 	a := public.ObjectAttributes
 	if !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin || !a.Restricted || !a.Decrypt || a.SignEncrypt {
-		return nil, errors.New("ek_public is not a restricted decryption key fixed to its TPM")
+		return nil, fault(CodeKey, placePublic, "not a restricted decryption key fixed to its TPM")
 	}
 	if public.NameAlg != tpm2.TPMAlgSHA256 && public.NameAlg != tpm2.TPMAlgSHA384 {
-		return nil, fmt.Errorf("ek_public has name algorithm %#x, want SHA-256 or SHA-384", uint16(public.NameAlg))
+		return nil, fault(CodeKey, placePublic, "name algorithm %#x, want SHA-256 or SHA-384", uint16(public.NameAlg))
 	}
-	key, err := publicKey(public)
+	key, err := publicKeyOf(public)
+	if err == nil {
+		err = checkSymmetric(public)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("ek_public: %v", err)
+		return nil, fault(CodeKey, placePublic, "%v", err)
+	}
+	if e := checkKey(key, placePublic); e != nil {
+		return nil, e
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("ek_public: %v", err)
+		return nil, fault(CodeMalformed, placePublic, "%v", err)
 	}
 	return &EK{SPKI: spki, Pin: sha256.Sum256(spki), public: public}, nil
 }
@@ -71,7 +80,8 @@ func ParseEK(raw []byte) (*EK, error) {
 //	ueid = 0x01 || SHA-256(SPKI of the EK)
 func (e *EK) UEID() evidence.Bytes { return append(evidence.Bytes{1}, e.Pin[:]...) }
 
-func publicKey(p *tpm2.TPMTPublic) (crypto.PublicKey, error) {
+// publicKeyOf reads the key out of a public area, RSA or ECC.
+func publicKeyOf(p *tpm2.TPMTPublic) (crypto.PublicKey, error) {
 	switch p.Type {
 	case tpm2.TPMAlgRSA:
 		return rsaKey(p)
@@ -90,18 +100,12 @@ func rsaKey(p *tpm2.TPMTPublic) (*rsa.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSymmetric(&params.Symmetric); err != nil {
-		return nil, err
-	}
 	if params.Exponent != 0 && params.Exponent != 65537 {
 		return nil, fmt.Errorf("RSA exponent %d, want 65537", params.Exponent)
 	}
 	n := new(big.Int).SetBytes(unique.Buffer)
-	if n.BitLen() < 2048 || n.BitLen() > 4096 || n.BitLen() != int(params.KeyBits) {
-		return nil, fmt.Errorf("RSA modulus of %d bits in a key of %d, want 2048 to 4096", n.BitLen(), params.KeyBits)
-	}
-	if n.Bit(0) == 0 || hasROCA(n) {
-		return nil, errors.New("RSA modulus is weak (even, or of the ROCA generator, CVE-2017-15361)")
+	if n.BitLen() != int(params.KeyBits) {
+		return nil, fmt.Errorf("RSA modulus of %d bits in a key of %d", n.BitLen(), params.KeyBits)
 	}
 	return &rsa.PublicKey{N: n, E: 65537}, nil
 }
@@ -113,9 +117,6 @@ func eccKey(p *tpm2.TPMTPublic) (*ecdsa.PublicKey, error) {
 	}
 	unique, err := p.Unique.ECC()
 	if err != nil {
-		return nil, err
-	}
-	if err := checkSymmetric(&params.Symmetric); err != nil {
 		return nil, err
 	}
 	var curve elliptic.Curve
@@ -138,8 +139,28 @@ func eccKey(p *tpm2.TPMTPublic) (*ecdsa.PublicKey, error) {
 	return ecdsa.ParseUncompressedPublicKey(curve, point)
 }
 
-// checkSymmetric wants AES in CFB mode, which is what protects the challenge.
-func checkSymmetric(s *tpm2.TPMTSymDefObject) error {
+// symmetricOf returns what protects a challenge for the key.
+func symmetricOf(p *tpm2.TPMTPublic) (*tpm2.TPMTSymDefObject, error) {
+	if p.Type == tpm2.TPMAlgRSA {
+		params, err := p.Parameters.RSADetail()
+		if err != nil {
+			return nil, err
+		}
+		return &params.Symmetric, nil
+	}
+	params, err := p.Parameters.ECCDetail()
+	if err != nil {
+		return nil, err
+	}
+	return &params.Symmetric, nil
+}
+
+// checkSymmetric wants AES in CFB mode.
+func checkSymmetric(p *tpm2.TPMTPublic) error {
+	s, err := symmetricOf(p)
+	if err != nil {
+		return err
+	}
 	if s.Algorithm != tpm2.TPMAlgAES {
 		return fmt.Errorf("symmetric algorithm %#x, want AES", uint16(s.Algorithm))
 	}
