@@ -191,7 +191,7 @@ func (a *app) ekCheck(authorities *ek.Authorities, q *ekQuestion, at time.Time) 
 	if v.Leaf != nil {
 		out.describe(v.Leaf)
 		if one := authorities.Find(v.Leaf.Certificate); one != nil {
-			found := authorityJSON(one, at)
+			found := makerJSON(one, at)
 			out.Authority = &found
 		}
 	}
