@@ -31,7 +31,9 @@ func (a *Appraisal) boot(v *verified, ref *Reference) {
 
 const learnBoot = "if firmware, boot loader, kernel or command line were changed on purpose: jurat boot learn HOST"
 
-// bootPCR accepts a PCR by its value, or by each event that made it.
+// bootPCR accepts a PCR by its value, or by each event that made it. What the
+// operating system extended after the boot log ended, and wrote down, is set
+// aside: a value that goes on from an accepted one has that one in it.
 func (a *Appraisal) bootPCR(v *verified, ref *Reference, pcr int) {
 	check := fmt.Sprintf("pcr-%d", pcr)
 	expected := expectation(Set[evidence.Hash]{Of: ref.Boot.PCRs[pcr]}, evidence.Hash.String)
@@ -39,6 +41,9 @@ func (a *Appraisal) bootPCR(v *verified, ref *Reference, pcr int) {
 	if !covered {
 		a.add(AttestorBoot, check, expected, []string{"not quoted"}, ClaimNone, "the broker's policy has to demand this PCR")
 		return
+	}
+	if e := v.explain(pcr); e.Source == SourceOSLog {
+		value = e.Boot
 	}
 	events, byEvent := ref.Boot.Events[pcr]
 	if slices.Contains(ref.Boot.PCRs[pcr], value) || !byEvent {
