@@ -78,7 +78,7 @@ func (a *Appraisal) secureBoot(boot *Boot, ref *Reference) {
 		observed += ": " + reason
 	}
 	set := ref.Boot.SecureBoot
-	a.judge(AttestorBoot, "secure-boot", set.Any || slices.Contains(set.Of, string(state)), expectation(set, plain), []string{observed},
+	a.judge(AttestorBoot, "secure-boot", set.Any || slices.Contains(set.Of, string(state)), expectation(set, asText), []string{observed},
 		"turn Secure Boot on in the firmware setup; boot.secure_boot of the machine class says what is accepted")
 }
 
@@ -98,7 +98,7 @@ func (a *Appraisal) commandLines(boot *Boot, ref *Reference) {
 	for _, line := range observed {
 		ok = ok && (set.Any || slices.Contains(set.Of, line))
 	}
-	a.judge(AttestorBoot, "kernel-command-line", ok, expectation(set, plain), observed, learnBoot)
+	a.judge(AttestorBoot, "kernel-command-line", ok, expectation(set, asText), observed, learnBoot)
 }
 
 // findings lets through only those oddities of a log that somebody accepted
@@ -128,7 +128,7 @@ func (a *Appraisal) findings(boot *Boot, ref *Reference) {
 	a.fail(AttestorBoot, "boot-log", expected, observed, "jurat eventlog show explains the log; boot.findings of the machine class accepts findings by their code")
 }
 
-func plain(s string) string { return s }
+func asText(s string) string { return s }
 
 // indexes lists the PCRs that the reference values are about, ascending.
 func (b *BootReference) indexes() []int {
