@@ -252,3 +252,37 @@ func TestNVExtendAnswers(t *testing.T) {
 		}
 	}
 }
+
+// A register that is read has 32 bytes, whatever the TPM says.
+func TestReadOfAnotherSize(t *testing.T) {
+	for _, size := range []byte{0, 31, 33} {
+		body := append([]byte{0, 0, 0, 2 + size, 0, size}, make([]byte, size)...)
+		dev, _ := scripted(&between{nil, func(tpm2.TPMCC) []byte {
+			return answer(tpm2.TPMSTSessions, tpm2.TPMRCSuccess, append(slices.Clone(body), 0, 0, 1, 0, 0)...)
+		}})
+		r := &Register{dev: dev, index: DefaultIndex, name: RegisterName(DefaultIndex, DefaultLatch)}
+		if value, err := r.Read(t.Context()); err == nil {
+			t.Errorf("%d bytes: %x", size, value)
+		}
+	}
+}
+
+// The certified part is the whole register.
+func TestCertifiedPart(t *testing.T) {
+	dev := open(t, startTPM(t, softtpm.Options{Blank: true}).Path())
+	ak := createAK(t, dev, "1")
+	r := latched(t, dev, RegisterOptions{}, evidence.Hash{1})
+	for _, part := range [][2]uint16{{0, 32}, {0, 31}, {1, 31}, {0, 0}} {
+		rsp, err := run(t.Context(), dev.bus, tpm2.NVCertify{
+			SignHandle: ak.key.auth(), AuthHandle: r.auth(), NVIndex: tpm2.NamedHandle{Handle: r.index, Name: tpm2.TPM2BName{Buffer: r.name}},
+			QualifyingData: tpm2.TPM2BData{Buffer: make([]byte, 32)}, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
+			Offset: part[0], Size: part[1]})
+		if err != nil && part[1] == 0 {
+			continue // a TPM may refuse that
+		}
+		must(t, err)
+		if _, err := r.checkCertified(ak, rsp.CertifyInfo.Bytes(), evidence.Hash{}); (err == nil) != (part == [2]uint16{0, 32}) {
+			t.Errorf("%d bytes at %d: %v", part[1], part[0], err)
+		}
+	}
+}
