@@ -190,19 +190,6 @@ func TestCertificateRefused(t *testing.T) {
 	if v := open(t).Examine([][]byte{good}, spki, now); v.OK() || v.Findings[0].Code != CodeChain {
 		t.Errorf("without authorities: %v", v.Err())
 	}
-	// What a cloud's authority may leave out, and what it may not.
-	p, cloudy := cloud(t)
-	bare := p.certificate(t, key, func(x *x509.Certificate) { x.ExtraExtensions = nil })
-	if v := cloudy.Examine([][]byte{bare}, spki, now); !slices.Equal(findings(v), []Code{CodeSAN}) {
-		t.Errorf("a cloud's without any name: %v", findings(v))
-	}
-	twice := p.certificate(t, key, func(x *x509.Certificate) {
-		one := san3("id:49465800", "", "")[2:]
-		x.ExtraExtensions[0].Value = slices.Concat([]byte{0x30, byte(2 * len(one))}, one, one)
-	})
-	if v := cloudy.Examine([][]byte{twice}, spki, now); !slices.Equal(findings(v), []Code{CodeSAN}) {
-		t.Errorf("a cloud's with two manufacturers: %v", findings(v))
-	}
 	// crypto/x509 makes no other version to try it with.
 	old, err := ParseCertificate(good)
 	must(t, err)
@@ -211,6 +198,27 @@ func TestCertificateRefused(t *testing.T) {
 	}
 	if new(Verdict).OK() || new(Verdict).Err() == nil {
 		t.Error("a verdict that nobody reached is a yes")
+	}
+}
+
+// TestCloudNames: what a cloud's authority may leave out, and what it may not.
+func TestCloudNames(t *testing.T) {
+	p, cloudy := cloud(t)
+	key := newChip(t, 0).ek.Public()
+	bare := p.certificate(t, key, func(x *x509.Certificate) { x.ExtraExtensions = nil })
+	if v := cloudy.Examine([][]byte{bare}, nil, now); !slices.Equal(findings(v), []Code{CodeSAN}) {
+		t.Errorf("a cloud's without any name: %v", findings(v))
+	}
+	twice := p.certificate(t, key, func(x *x509.Certificate) {
+		one := san(t, true, "id:49465800", "", "").Value[2:]
+		x.ExtraExtensions[0].Value = slices.Concat([]byte{0x30, byte(2 * len(one))}, one, one)
+	})
+	if v := cloudy.Examine([][]byte{twice}, nil, now); !slices.Equal(findings(v), []Code{CodeSAN}) {
+		t.Errorf("a cloud's with two manufacturers: %v", findings(v))
+	}
+	machine := p.certificate(t, key, func(x *x509.Certificate) { x.Subject, x.ExtraExtensions = pkix.Name{CommonName: "vm"}, nil })
+	if v := cloudy.Examine([][]byte{machine}, nil, now); !v.OK() {
+		t.Errorf("a cloud's that names the machine: %v", v.Err())
 	}
 }
 
