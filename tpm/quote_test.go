@@ -25,6 +25,7 @@ import (
 
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/require"
+	"github.com/jurat-dev/jurat/internal/bootlog"
 	"github.com/jurat-dev/jurat/internal/softtpm"
 )
 
@@ -82,10 +83,10 @@ func TestQuote(t *testing.T) {
 	if len(quote.PCRs) != 16 {
 		t.Fatalf("%d PCRs, want 16", len(quote.PCRs))
 	}
+	booted := bootlog.Boot{}.PCRs()
 	for i, pcr := range quote.PCRs {
-		zero := bytes.Equal(pcr.Digest, make([]byte, 32))
-		if int(pcr.Index) != i || zero != (i > 7) {
-			t.Errorf("PCR %d at %d is %x", pcr.Index, i, pcr.Digest)
+		if int(pcr.Index) != i || !bytes.Equal(pcr.Digest, booted[i][:]) {
+			t.Errorf("PCR %d at %d is %x, want %x", pcr.Index, i, pcr.Digest, booted[i])
 		}
 	}
 	if len(quote.Attest) > evidence.MaxAttest || len(quote.Signature) > evidence.MaxSignature {
@@ -304,7 +305,7 @@ func TestChecksWhatTheTPMSigned(t *testing.T) {
 		"ran out":       quote.Attest[:len(quote.Attest)-1],
 		"not canonical": append(bytes.Clone(quote.Attest), 0),
 		"0xff544347":    edit(func(a *tpm2.TPMSAttest) { a.Magic = 1 }),
-		"want 0x8018":  creation.Attest,
+		"want 0x8018":   creation.Attest,
 		"extraData 00":  edit(func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 32) }),
 		"extraData ,":   edit(func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = nil }),
 		"signer":        theirs.Attest,

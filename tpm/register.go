@@ -58,8 +58,8 @@ func (r *Register) Name() []byte { return bytes.Clone(r.name) }
 
 // Extend moves the register on by c. It is refused while the register has
 // never been written: only [LatchRegister.Open] does the first write. That the
-// TPM says yes is all there is to know here; what became of the register, only
-// [Register.Certify] says.
+// TPM says yes is all there is to know here: whether the register moved, and
+// whether it still is the register, only [Register.Certify] says.
 func (r *Register) Extend(ctx context.Context, c evidence.Hash) error {
 	if r.write.password {
 		return r.refused(nvExtend(ctx, r.dev.bus, r.index, tpm2.TPMRSPW, c[:]))

@@ -4,7 +4,6 @@
 package softtpm
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -74,33 +73,18 @@ func (s shutdown) send(w wire) error {
 // Measure extends pcr with digest in the SHA-256 bank, as a firmware or a
 // kernel would.
 func (t *TPM) Measure(pcr int, digest [32]byte) error {
-	return onSocket(t.Path(), func(w wire) error { return extend(w, pcr, digest) })
+	return onSocket(t.Path(), func(w wire) error {
+		return extend(w, pcr, tpm2.TPMTHA{HashAlg: tpm2.TPMAlgSHA256, Digest: digest[:]})
+	})
 }
 
-// measureBoot stands in for the firmware of a PC: something of its own into
-// each of PCRs 0 to 7, then the separator that ends the firmware's part.
-func measureBoot(w wire) error {
-	separator := sha256.Sum256(make([]byte, 4))
-	for pcr := range 8 {
-		if err := extend(w, pcr, sha256.Sum256(fmt.Appendf(nil, "jurat soft firmware, PCR %d", pcr))); err != nil {
-			return err
-		}
-		if err := extend(w, pcr, separator); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func extend(w wire, pcr int, digest [32]byte) error {
+func extend(w wire, pcr int, digests ...tpm2.TPMTHA) error {
 	if pcr < 0 || pcr > 23 {
 		return fmt.Errorf("PCR %d, want 0 to 23", pcr)
 	}
 	cmd := tpm2.PCRExtend{
 		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(pcr), Auth: tpm2.PasswordAuth(nil)},
-		Digests: tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{
-			{HashAlg: tpm2.TPMAlgSHA256, Digest: digest[:]},
-		}},
+		Digests:   tpm2.TPMLDigestValues{Digests: digests},
 	}
 	if _, err := cmd.Execute(w); err != nil {
 		return fmt.Errorf("TPM2_PCR_Extend of PCR %d: %w", pcr, err)

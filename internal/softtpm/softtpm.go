@@ -25,15 +25,18 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/jurat-dev/jurat/internal/bootlog"
 )
 
 // Options say what TPM to make. The zero value is a TPM with EK certificates
 // from its own authority and the SHA-256 bank.
 type Options struct {
-	CA       string // directory of the certificate authority; empty: "ca" inside the TPM's directory. TPMs may share one.
-	Banks    string // PCR banks as swtpm_setup takes them; empty: "sha256"
-	Blank    bool   // no manufacturing: a TPM without EK certificates, made by its first start
-	Firmware bool   // measure a boot into PCRs 0 to 7 whenever the TPM starts clear
+	CA       string       // directory of the certificate authority; empty: "ca" inside the TPM's directory. TPMs may share one.
+	Banks    string       // PCR banks as swtpm_setup takes them; empty: "sha256"
+	Blank    bool         // no manufacturing: a TPM without EK certificates, made by its first start
+	Firmware bool         // measure a boot and write its log whenever the TPM starts clear
+	Boot     bootlog.Boot // which boot
 }
 
 // TPM is a running software TPM.
@@ -46,11 +49,12 @@ type TPM struct {
 
 // Names inside the TPM's directory.
 const (
-	socketName = "tpm.sock"   // the relay's: what clients use
-	rawName    = "swtpm.sock" // swtpm's own: one client at a time
-	stateName  = "state"
-	caName     = "ca"
-	logName    = "swtpm.log"
+	socketName  = "tpm.sock"   // the relay's: what clients use
+	rawName     = "swtpm.sock" // swtpm's own: one client at a time
+	stateName   = "state"
+	caName      = "ca"
+	logName     = "swtpm.log"
+	bootLogName = "binary_bios_measurements"
 )
 
 // maxSocketPath is what sun_path holds, less the terminating zero byte.
@@ -163,7 +167,7 @@ func (t *TPM) powerOn(startup string) error {
 	}
 	t.daemon = d
 	if t.opts.Firmware && startup == "startup-clear" {
-		if err := onSocket(t.RawPath(), measureBoot); err != nil {
+		if err := onSocket(t.RawPath(), t.measureBoot); err != nil {
 			return errors.Join(fmt.Errorf("measuring the boot: %w", err), d.stop(syscall.SIGKILL))
 		}
 	}

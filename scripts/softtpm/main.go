@@ -36,7 +36,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	dir := flags.String("dir", "", "`directory` of the TPM: its state, its socket (required)")
 	ca := flags.String("ca", "", "`directory` of the certificate authority (default DIR/ca); TPMs may share one")
-	firmware := flags.Bool("firmware", false, "measure a boot into PCRs 0 to 7")
+	firmware := flags.Bool("firmware", false, "measure a boot, with its log in DIR/binary_bios_measurements")
 	delay := flags.Duration("quote-delay", 0, "time added to each TPM2_Quote")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
