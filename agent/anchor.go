@@ -254,4 +254,8 @@ func (r *anchor) put(ctx context.Context, check *sealed) error {
 	return nil
 }
 
+// ErrAnchor says that this TPM has no register for the log. The agent does not
+// go on without one unless it is told to.
+var ErrAnchor = errors.New("the log cannot be anchored in the TPM")
+
 var errUnsettled = errors.New("the register was not looked at")

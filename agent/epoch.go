@@ -94,7 +94,7 @@ func (a *Agent) firstEpoch(ctx context.Context, r logstore.Recovery, clean bool,
 		reason = reasonDiscontinuity
 	}
 	if err := a.anchor.settle(ctx, a.chip, clock, a.host.bootID); err != nil {
-		return fmt.Errorf("anchoring the log in the TPM (-anchor %s): %w", a.anchor.options.Mode, err)
+		return fmt.Errorf("%w with -anchor %s: %w", ErrAnchor, a.anchor.options.Mode, err)
 	}
 	if err := a.begin(ctx, reason, r.Epoch+1, floor, clock); err != nil {
 		return err
