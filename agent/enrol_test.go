@@ -17,7 +17,7 @@ import (
 	"testing"
 
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
-	"github.com/jurat-dev/jurat/broker/enrol"
+	"github.com/jurat-dev/jurat/ek"
 )
 
 // enrolDouble is the enrolment half of a broker. It takes the EKs that accept
@@ -26,7 +26,7 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 	t.Helper()
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	offers := 0
-	var ek *enrol.EK
+	var key *ek.EK
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -41,11 +41,11 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 			return
 		}
 		var err error
-		if ek, err = enrol.ParseEK(in.EKPublic); err != nil {
+		if key, err = ek.ParseEK(in.EKPublic); err != nil {
 			t.Error(err)
 		}
 		name := sha256.Sum256(in.AKPublic)
-		question, err := ek.Challenge(rand.Reader, append([]byte{0, 11}, name[:]...), secret)
+		question, err := key.Challenge(rand.Reader, append([]byte{0, 11}, name[:]...), secret)
 		if err != nil {
 			t.Error(err)
 		}
@@ -59,7 +59,7 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.Enrolment != "e1" || !bytes.Equal(in.Secret, secret) {
 			t.Errorf("activated with %+v, %v", in, err)
 		}
-		ueid := ek.UEID()
+		ueid := key.UEID()
 		say(w, 200, map[string]any{"host": "spiffe://example.test/host/h1", "ueid": brokerclient.Identity{UEID: ueid}.UEID, "level": "ek-cert",
 			"issuer": server.URL, "log_origin": "o", "log_key": ""})
 	})

@@ -13,16 +13,17 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jurat-dev/jurat/broker/audit"
-	"github.com/jurat-dev/jurat/broker/enrol"
 	"github.com/jurat-dev/jurat/broker/internal/challenge"
 	"github.com/jurat-dev/jurat/broker/internal/limit"
 	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/oauth"
 	"github.com/jurat-dev/jurat/broker/registration"
 	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/verify"
 )
 
@@ -37,10 +38,10 @@ const (
 
 // Config says who the broker is and what it goes by.
 type Config struct {
-	Issuer      string             // URL; see registration.CheckURL
-	TrustDomain string             // of the SPIFFE IDs of hosts and workloads
-	Authorities *enrol.Authorities // makers of TPMs
-	Policy      verify.Policy      // what every bundle has to meet
+	Issuer      string          // URL; see registration.CheckURL
+	TrustDomain string          // of the SPIFFE IDs of hosts and workloads
+	Authorities *ek.Authorities // makers of TPMs; see SetAuthorities
+	Policy      verify.Policy   // what every bundle has to meet
 	Log         *slog.Logger
 	Now         func() time.Time // the one clock that decides
 	Rand        io.Reader        // safe for use by many goroutines
@@ -65,6 +66,8 @@ type Broker struct {
 	hosts     [64]sync.Mutex // one bundle of a host at a time, by its UEID
 	counters  counters
 	ready     readiness
+
+	authorities atomic.Pointer[ek.Authorities]
 }
 
 // New returns the broker at c.Issuer. log signed the store's log.
@@ -96,7 +99,7 @@ func New(c Config, s *store.Store, k *keys.Keys, log *audit.Signer) (*Broker, er
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{
+	b := &Broker{
 		Config: c, prefix: issuer.EscapedPath(), store: s, signer: signer, log: log, pairwise: k.Pairwise,
 		challenges: challenge.New(k.Challenge, c.Issuer, c.Rand),
 		metadata:   oauth.NewMetadata(c.Issuer, origin, log.VerifierKey()),
@@ -105,8 +108,14 @@ func New(c Config, s *store.Store, k *keys.Keys, log *audit.Signer) (*Broker, er
 		denials:    limit.New(1, 5000),
 		bodies:     make(chan struct{}, 128),
 		slots:      make(chan struct{}, 4*runtime.GOMAXPROCS(0)),
-	}, nil
+	}
+	b.authorities.Store(c.Authorities)
+	return b, nil
 }
+
+// SetAuthorities replaces the makers of TPMs that are believed. Enrolments that
+// have begun were judged by the old ones; hosts stay enrolled.
+func (b *Broker) SetAuthorities(a *ek.Authorities) { b.authorities.Store(a) }
 
 // HostID returns the SPIFFE ID of the host that operators call name.
 func (b *Broker) HostID(name string) string {

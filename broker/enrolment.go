@@ -14,19 +14,20 @@ import (
 	"time"
 
 	"github.com/jurat-dev/jurat/broker/audit"
-	"github.com/jurat-dev/jurat/broker/enrol"
 	"github.com/jurat-dev/jurat/broker/oauth"
 	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/verify"
 )
 
 type enrolRequest struct {
-	Host         string   `json:"host"`
-	Token        string   `json:"token"`
-	Certificates [][]byte `json:"ek_certificates"`
-	EKPublic     []byte   `json:"ek_public"`
-	AKPublic     []byte   `json:"ak_public"`
+	Host           string   `json:"host"`
+	Token          string   `json:"token"`
+	Certificates   [][]byte `json:"ek_certificates"`
+	AKCertificates [][]byte `json:"ak_certificates"` // a cloud provider's; may be missing
+	EKPublic       []byte   `json:"ek_public"`
+	AKPublic       []byte   `json:"ak_public"`
 }
 
 // postEnrol is the first message of an enrolment: the host shows its keys, and
@@ -50,42 +51,64 @@ func (b *Broker) postEnrol(w http.ResponseWriter, r *http.Request) *oauth.Error 
 	case err != nil:
 		return b.unwritable("looking up an invitation", err)
 	}
-	ek, level, err := b.judgeEK(&in, invited.EKPin, now)
+	key, level, err := b.judgeEK(&in, invited.EKPin, now)
 	if err != nil {
 		return b.refuseEnrolment(r, &invited, "ek", err)
 	}
 	if err := verify.CheckAK(in.AKPublic); err != nil {
 		return b.refuseEnrolment(r, &invited, "ak", err)
 	}
-	return b.askTPM(w, r, &in, ek, level, now)
+	return b.askTPM(w, r, &in, key, level, now)
 }
 
-// judgeEK decides how far an endorsement key is believed.
-func (b *Broker) judgeEK(in *enrolRequest, pin []byte, now time.Time) (*enrol.EK, string, error) {
-	ek, err := enrol.ParseEK(in.EKPublic)
+// judgeEK decides how far an endorsement key is believed: because of its
+// certificate, because of one that a cloud provider gave the AK, or because an
+// operator pinned it. What the operator's rules deny is believed for nothing.
+func (b *Broker) judgeEK(in *enrolRequest, pin []byte, now time.Time) (*ek.EK, string, error) {
+	key, err := ek.ParseEK(in.EKPublic)
 	if err != nil {
 		return nil, "", err
 	}
-	if len(pin) > 0 && subtle.ConstantTimeCompare(pin, ek.Pin[:]) != 1 {
+	if len(pin) > 0 && subtle.ConstantTimeCompare(pin, key.Pin[:]) != 1 {
 		return nil, "", errors.New("the EK is not the one that the operator pinned")
 	}
-	err = b.Authorities.CheckCertificate(ek, in.Certificates, now)
-	switch {
-	case err == nil:
-		return ek, verify.LevelCert, nil
-	case len(pin) > 0:
-		return ek, verify.LevelPin, nil
+	makers := b.authorities.Load()
+	if err := makers.Rules.DenyKey(key.Pin); err != nil {
+		return nil, "", err
 	}
-	return nil, "", err
+	shown := makers.Examine(in.Certificates, key.SPKI, now)
+	if err := shown.Denied(); err != nil {
+		return nil, "", err
+	}
+	if shown.OK() {
+		return key, verify.LevelCert, nil
+	}
+	cause := shown.Err()
+	if len(in.AKCertificates) > 0 {
+		err := makers.CheckCloudAK(in.AKPublic, in.AKCertificates, now)
+		var said *ek.Error
+		switch {
+		case err == nil:
+			return key, verify.LevelCloudAK, nil
+		case errors.As(err, &said) && said.Code == ek.CodeDenied:
+			return nil, "", err
+		case len(in.Certificates) == 0:
+			cause = err
+		}
+	}
+	if len(pin) > 0 {
+		return key, verify.LevelPin, nil
+	}
+	return nil, "", cause
 }
 
-func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest, ek *enrol.EK, level string, now time.Time) *oauth.Error {
-	secret := make([]byte, enrol.SecretSize)
+func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest, key *ek.EK, level string, now time.Time) *oauth.Error {
+	secret := make([]byte, ek.SecretSize)
 	if _, err := io.ReadFull(b.Rand, secret); err != nil {
 		return b.unwritable("reading randomness", err)
 	}
 	name := akName(in.AKPublic)
-	question, err := ek.Challenge(b.Rand, name, secret)
+	question, err := key.Challenge(b.Rand, name, secret)
 	if err != nil {
 		return b.unwritable("making a credential", err)
 	}
@@ -98,7 +121,7 @@ func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest
 			return err
 		}
 		return tx.PutEnrolment(store.Enrolment{
-			ID: id, Token: secretDigest(in.Token), Secret: sha256.Sum256(secret), UEID: ek.UEID(), EK: ek.Pin,
+			ID: id, Token: secretDigest(in.Token), Secret: sha256.Sum256(secret), UEID: key.UEID(), EK: key.Pin,
 			AKPublic: in.AKPublic, AKName: name, Level: level, Expires: now.Add(enrolmentLife),
 		})
 	})
@@ -141,6 +164,24 @@ func (b *Broker) refuseEnrolment(r *http.Request, i *store.Invitation, check str
 type activateRequest struct {
 	ID     string `json:"enrolment"`
 	Secret []byte `json:"secret"`
+	// Only where the level will be cloud-ak-cert: see ek.CheckPossession.
+	Quote struct {
+		Attest    []byte `json:"attest"`
+		Signature []byte `json:"signature"`
+	} `json:"ak_quote"`
+}
+
+// answered reports why an answer is not the one that a pending enrolment asked
+// for, or nil.
+func (in *activateRequest) answered(pending *store.Enrolment) error {
+	given := sha256.Sum256(in.Secret)
+	if subtle.ConstantTimeCompare(given[:], pending.Secret[:]) != 1 {
+		return errors.New("the secret is not the one that was asked for")
+	}
+	if pending.Level == verify.LevelCloudAK {
+		return ek.CheckPossession(pending.AKPublic, in.Secret, in.Quote.Attest, in.Quote.Signature)
+	}
+	return nil
 }
 
 // errTaken is why a host cannot be enrolled a second time.
@@ -153,13 +194,13 @@ func (b *Broker) postActivate(w http.ResponseWriter, r *http.Request) *oauth.Err
 		return fault
 	}
 	now := b.Now()
-	given := sha256.Sum256(in.Secret)
 	var pending store.Enrolment
-	right := false
+	var wrong error
 	// The try counts whatever the answer is, so this commits by itself.
 	err := b.store.Update(r.Context(), func(tx *store.Tx) (err error) {
-		pending, err = tx.TakeEnrolment(in.ID, now)
-		right = err == nil && subtle.ConstantTimeCompare(given[:], pending.Secret[:]) == 1
+		if pending, err = tx.TakeEnrolment(in.ID, now); err == nil {
+			wrong = in.answered(&pending)
+		}
 		return err
 	})
 	switch {
@@ -169,7 +210,7 @@ func (b *Broker) postActivate(w http.ResponseWriter, r *http.Request) *oauth.Err
 	case err != nil:
 		return b.unwritable("taking an enrolment", err)
 	}
-	host, fault := b.admit(r, &pending, right, now)
+	host, fault := b.admit(r, &pending, wrong, now)
 	if fault != nil {
 		return fault
 	}
@@ -185,14 +226,15 @@ func (b *Broker) postActivate(w http.ResponseWriter, r *http.Request) *oauth.Err
 }
 
 // admit makes a host of an answered enrolment. Whether name, EK and AK are new
-// is decided by the store, in one statement (V22).
-func (b *Broker) admit(r *http.Request, p *store.Enrolment, right bool, now time.Time) (*store.Host, *oauth.Error) {
+// is decided by the store, in one statement (V22). wrong is what was wrong with
+// the answer.
+func (b *Broker) admit(r *http.Request, p *store.Enrolment, wrong error, now time.Time) (*store.Host, *oauth.Error) {
 	d := b.newDecision(audit.TypeHost, "enrolled")
 	material := sha256.Sum256(bytes.Join([][]byte{p.EK[:], p.AKName}, nil))
 	d.entry.Material = material[:]
 	var host store.Host
 	err := b.store.Update(r.Context(), func(tx *store.Tx) error {
-		if !right {
+		if wrong != nil {
 			invited, err := tx.Invitation(p.Token, now)
 			if err != nil {
 				return err
@@ -222,8 +264,8 @@ func (b *Broker) admit(r *http.Request, p *store.Enrolment, right bool, now time
 			Description: fmt.Sprint(errTaken, "; an operator has to remove the old host first")}
 	case err != nil:
 		return nil, b.unwritable("enrolling a host", err)
-	case !right:
-		return nil, b.refuseEnrolment(r, &store.Invitation{ID: host.ID}, "activate", errors.New("the secret is not the one that was asked for"))
+	case wrong != nil:
+		return nil, b.refuseEnrolment(r, &store.Invitation{ID: host.ID}, "activate", wrong)
 	}
 	b.Log.Info("host enrolled", "host", host.ID, "level", host.Level, "machine", host.Machine)
 	return &host, nil

@@ -90,7 +90,7 @@ func (b *Broker) postHost(w http.ResponseWriter, r *http.Request) *oauth.Error {
 	if err != nil || len(pin) != 0 && len(pin) != 32 {
 		return invalid("ek_pin: want the SHA-256 of the EK's SubjectPublicKeyInfo, 64 hexadecimal digits")
 	}
-	if len(pin) == 0 && b.Authorities.Roots() == 0 {
+	if len(pin) == 0 && b.authorities.Load().Roots() == 0 {
 		return invalid("ek_pin: must be given, since this broker has no EK authorities")
 	}
 	token, digest, err := b.secret()

@@ -15,9 +15,9 @@ import (
 	"testing"
 
 	"github.com/jurat-dev/jurat/broker/audit"
-	"github.com/jurat-dev/jurat/broker/enrol"
 	"github.com/jurat-dev/jurat/broker/internal/testbundle"
 	"github.com/jurat-dev/jurat/broker/keys"
+	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/verify"
 )
@@ -210,7 +210,7 @@ func TestNew(t *testing.T) {
 			t.Errorf("%s: made", name)
 		}
 	}
-	none, err := enrol.Open()
+	none, err := ek.Open(ek.BundleNone)
 	w.must(err)
 	good.Authorities, good.Log = none, slog.New(slog.DiscardHandler)
 	lonely, err := New(good, w.store, k, w.log)

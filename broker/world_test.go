@@ -30,11 +30,11 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/jurat-dev/jurat/broker/audit"
-	"github.com/jurat-dev/jurat/broker/enrol"
 	"github.com/jurat-dev/jurat/broker/internal/testbundle"
 	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/store"
 	"github.com/jurat-dev/jurat/broker/store/sqlite"
+	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/verify"
 )
@@ -137,7 +137,7 @@ func (w *world) open() {
 	w.t.Cleanup(func() { w.store.Close() })
 	roots := filepath.Join(w.t.TempDir(), "roots.pem")
 	w.must(os.WriteFile(roots, append(pemOf(w.maker.Root.Raw), pemOf(w.maker.Intermediate.Raw)...), 0o600))
-	authorities, err := enrol.Open(roots)
+	authorities, err := ek.Open(ek.BundleNone, roots)
 	w.must(err)
 	w.b, err = New(Config{Issuer: w.url, TrustDomain: "example.test", Authorities: authorities, Policy: verify.DefaultPolicy(),
 		Log: slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: w.clock.now, Rand: rand.Reader}, w.store, k, w.log)

@@ -81,7 +81,7 @@ func (e *Event) preimages() (candidates [][]byte, must bool) {
 		return [][]byte{d, bytes.TrimRight(d, "\x00")}, true
 	case EFIVariableAuthority, EFISPDMDevicePolicy, EFISPDMDeviceAuthority:
 		candidates = [][]byte{d}
-		if v, ok := parseVariable(d); ok && len(v.extra) == 1 {
+		if v, ok := parseVariable(d); ok && len(v.extra) > 0 {
 			candidates = append(candidates, d[:len(d)-1]) // shim before 15.3
 		}
 		return candidates, true

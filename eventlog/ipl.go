@@ -16,6 +16,8 @@ var grubPrefixes = []struct{ prefix, words string }{
 	{"grub_cmd: ", "GRUB command: "},
 	{"kernel_cmdline: ", "kernel command line (GRUB): "},
 	{"module_cmdline: ", "module command line (GRUB): "},
+	{"grub_cmd ", "GRUB command: "}, // Red Hat's before upstream's
+	{"grub_kernel_cmdline ", "kernel command line (GRUB): "},
 }
 
 func grubText(b []byte) (words string, rest []byte, ok bool) {
@@ -45,7 +47,7 @@ var shimVariables = map[string]string{
 // form (uapi-group.org/specifications/specs/linux_tpm_pcr_registry).
 func (e *Event) describeIPL() string {
 	if what, rest, ok := grubText(e.Data); ok {
-		return what + words(rest)
+		return what + "\"" + clean(string(bytes.TrimRight(rest, "\x00"))) + "\""
 	}
 	s, ok := text(e.Data)
 	if !ok {

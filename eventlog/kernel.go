@@ -54,7 +54,8 @@ func (e *Event) commandLine() (string, bool) {
 		return "", false
 	}
 	line, ok := "", false
-	if rest, grub := bytes.CutPrefix(e.Data, []byte("kernel_cmdline: ")); grub && e.PCR == 8 {
+	what, rest, grub := grubText(e.Data)
+	if grub && e.PCR == 8 && strings.HasPrefix(what, "kernel command line") {
 		line, ok = string(bytes.TrimRight(rest, "\x00")), true
 	} else if !grub && e.isWideText() {
 		line, ok = ucs2(e.Data)

@@ -92,7 +92,11 @@ func Parse(raw []byte) (*Log, error) {
 		l.Events = append(l.Events, e)
 		r.event, r.start = r.event+1, r.at
 	}
-	l.padding = len(raw) - r.at
+	// A few zeros are the beginning of an event of PCR 0 that was cut off; its
+	// type would not have been zero.
+	if l.padding = len(raw) - r.at; l.padding > 0 && l.padding < 8 {
+		return nil, r.errorf(CodeTruncated, "%s left", plural(l.padding, "byte", "bytes"))
+	}
 	return l, nil
 }
 

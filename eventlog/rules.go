@@ -80,6 +80,11 @@ func (f *finder) data(e *Event) {
 		f.add(FindingSeparatorType, e.Number, "%v in PCR %d has the digest of a separator", e.Type, e.PCR)
 		return
 	}
+	if e.PCR == 12 && e.Type == IPL && e.coverage() == opaque && e.isWideText() {
+		if s, _ := ucs2(e.Data); !stubTexts[s] {
+			f.add(FindingCommandLineUncovered, e.Number, "PCR 12 has the text \"%s\", and the digest of something else", s)
+		}
+	}
 	if e.coverage() == mismatch {
 		f.add(FindingDigest, e.Number, "the digest of %v in PCR %d is not that of its data: %s", e.Type, e.PCR, e.Describe())
 	}

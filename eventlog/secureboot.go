@@ -85,18 +85,18 @@ func (p *policy) readVariable(e *Event) {
 		p.unknown("a variable in PCR 7 (event %d) is malformed", e.Number)
 		return
 	}
-	name := clean(v.name)
-	switch i := securityVariable(v); {
-	case e.coverage() != covered:
-		p.unknown("variable %s (event %d): its digest is not that of its data", name, e.Number)
-	case i < 0:
-	case p.separators > 0:
+	name, i := clean(v.name), securityVariable(v)
+	switch {
+	case i >= 0 && p.separators > 0:
 		p.unknown("variable %s (event %d) comes after the separator", name, e.Number)
-	default:
+	case i >= 0:
 		p.variables[i] = v
 		if p.count[i]++; p.count[i] == 2 {
 			p.unknown("variable %s comes twice, again in event %d", name, e.Number)
 		}
+	}
+	if e.coverage() != covered {
+		p.unknown("variable %s (event %d): its digest is not that of its data", name, e.Number)
 	}
 }
 

@@ -17,8 +17,8 @@ type variable struct {
 	owner guid
 	name  string
 	data  []byte
-	// extra is what follows the variable. Shim before 15.3 counted one
-	// byte too many into the event, which it did not measure.
+	// extra is what follows the variable. Shim before 15.3 counted some bytes
+	// too many into the event, and did not measure the last of them.
 	extra []byte
 }
 
@@ -36,7 +36,7 @@ func parseVariable(b []byte) (variable, bool) {
 	v.name = decodeUTF16(b[:2*chars])
 	b = b[2*chars:]
 	v.data, v.extra = b[:size], b[size:]
-	return v, len(v.extra) <= 1
+	return v, len(v.extra) <= 8
 }
 
 // signature is an EFI_SIGNATURE_DATA with the type of its list (UEFI 2.10

@@ -6,6 +6,7 @@ package ima
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"path/filepath"
 	"testing"
@@ -163,6 +164,15 @@ func TestTSSLists(t *testing.T) {
 		"tss-sml-ima-ng-sha1-invalidated.bin": {"ima-ng", 13, 1},
 	} {
 		list := readFile(t, filepath.Join(corpus(t), "ima", file))
+		if want.violations == 0 { // a line feed that is in no entry
+			list = bytes.TrimSuffix(list, []byte("\n"))
+		}
+		if want.template == "ima-ng" && want.violations == 1 { // its last byte is lost
+			if _, _, err := Next(list); !errors.Is(err, ErrShort) {
+				t.Errorf("%s: %v, want it torn", file, err)
+			}
+			list = append(list, 0)
+		}
 		r := NewReplay(want.pcr, AllTracks)
 		for i, e := range all(t, Detect(list), list) {
 			if i == 0 && string(e.Name()) != "boot_aggregate" {

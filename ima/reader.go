@@ -84,10 +84,20 @@ func (r *Reader) fill() {
 		copy(grown, r.buf)
 		r.buf = grown
 	}
-	n, err := r.in.Read(r.buf[r.to:])
-	r.to += n
-	r.end = err
+	for range 100 {
+		n, err := r.in.Read(r.buf[r.to:])
+		r.to += n
+		r.end = err
+		if n > 0 || err != nil {
+			return
+		}
+	}
+	r.end = io.ErrNoProgress
 }
+
+// Rest returns what was read and is in no entry yet: after an error, the
+// beginning of the entry that is malformed.
+func (r *Reader) Rest() []byte { return r.buf[r.from:r.to] }
 
 // Format returns the format of the list, once Next was called.
 func (r *Reader) Format() Format { return r.format }

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -152,4 +153,29 @@ func all(t testing.TB, f Format, list []byte) []Entry {
 		list = rest
 	}
 	return out
+}
+
+func hexOf(b []byte) string { return hex.EncodeToString(b) }
+
+// asKernel writes an entry as ima_ascii_measurements_show does.
+func asKernel(e *Entry) string {
+	line := fmt.Sprintf("%2d %x %s", e.PCR, e.TemplateDigest, e.Template)
+	for _, f := range e.Fields() {
+		line += " "
+		switch f.ID {
+		case "d", "sig", "buf", "modsig", "evmsig", "xattrlengths", "xattrvalues":
+			line += hexOf(f.Value)
+		case "n", "n-ng", "xattrnames":
+			text, _, _ := bytes.Cut(f.Value, []byte{0})
+			line += string(text)
+		case "d-ng", "d-ngv2", "d-modsig":
+			text, digest, _ := bytes.Cut(f.Value, []byte{0})
+			line += string(text) + hexOf(digest)
+		case "imode":
+			line += fmt.Sprint(binary.LittleEndian.Uint16(f.Value))
+		default:
+			line += fmt.Sprint(binary.LittleEndian.Uint32(f.Value))
+		}
+	}
+	return line + "\n"
 }

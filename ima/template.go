@@ -166,35 +166,40 @@ func (e *Entry) File() (digest FileDigest, path []byte, ok bool) {
 	if e.Violation() {
 		return FileDigest{}, nil, false
 	}
-	buffer := string(e.Template) == "ima-buf"
-	f := e.fields()
-	for f.next() {
-		switch string(f.id) {
-		case "d", "d-ng", "d-ngv2":
-			if !ok {
-				digest, ok = parseDigest(f.id, f.value)
-			}
-		case "n", "n-ng":
-			path = bytes.TrimRight(f.value, "\x00")
-		case "buf":
-			buffer = buffer || len(f.value) != 0
-		}
+	if buf, _ := e.Field("buf"); len(buf) != 0 || string(e.Template) == "ima-buf" {
+		return FileDigest{}, nil, false
 	}
-	if f.bad || buffer || !ok || bytes.IndexByte(path, 0) >= 0 {
+	digest, ok = e.Digest()
+	path = e.Name()
+	if !ok || bytes.IndexByte(path, 0) >= 0 {
 		return FileDigest{}, nil, false
 	}
 	return digest, path, true
 }
 
+// Digest returns the first digest in the entry, of whatever was measured. See
+// [Entry.File] for when it is that of a file.
+func (e *Entry) Digest() (digest FileDigest, ok bool) {
+	f := e.fields()
+	for f.next() {
+		if id := string(f.id); !ok && (id == "d" || id == "d-ng" || id == "d-ngv2") {
+			digest, ok = parseDigest(f.id, f.value)
+		}
+	}
+	if f.bad {
+		return FileDigest{}, false
+	}
+	return digest, ok
+}
+
 // Name returns what the entry calls the thing it measured: a path, a keyring, a
 // kind of critical data. It is there for people, and for a violation as well.
 func (e *Entry) Name() []byte {
-	for _, id := range []string{"n-ng", "n"} {
-		if name, ok := e.Field(id); ok {
-			return bytes.TrimRight(name, "\x00")
-		}
+	name, ok := e.Field("n-ng")
+	if !ok {
+		name, _ = e.Field("n")
 	}
-	return nil
+	return bytes.TrimRight(name, "\x00")
 }
 
 // parseDigest reads a field with a digest in it.

@@ -45,10 +45,18 @@ func (l *replayLink) exchange([]byte) ([]byte, error) {
 
 func (l *replayLink) Close() error { return nil }
 
+// outcome is what signed statements everything came to.
+type outcome struct {
+	quote     evidence.Quote
+	certified evidence.Certification
+	value     evidence.Hash
+}
+
 // everything uses all of the Device over l and goes on past errors. What
 // ActivateCredential comes to is left out: its session has a fresh nonce, so a
-// replay cannot satisfy it.
-func everything(ctx context.Context, l link, credential, secret []byte) (quote evidence.Quote, errs error) {
+// replay cannot satisfy it. For the same reason AuditBanks, which has a second
+// command after that, is not here at all.
+func everything(ctx context.Context, l link, credential, secret []byte) (out outcome, errs error) {
 	// An answer that asks for patience would slow a million tries down.
 	impatient := func(context.Context, time.Duration) error { return errors.New("impatient") }
 	dev := &Device{bus: &bus{path: "replay", link: l, sleep: impatient}}
@@ -56,8 +64,8 @@ func everything(ctx context.Context, l link, credential, secret []byte) (quote e
 	ak, err := dev.CreateAK(ctx, "1")
 	errs = errors.Join(errs, err)
 	if err == nil {
-		quote, err = ak.Quote(ctx, evidence.Hash{1})
-		errs = errors.Join(errs, err)
+		out.quote, err = ak.Quote(ctx, evidence.Hash{1})
+		errs = errors.Join(errs, err, useRegister(ctx, dev, ak, &out))
 		_, err = ak.CertifyCreation(ctx)
 		errs = errors.Join(errs, err)
 	}
@@ -68,8 +76,25 @@ func everything(ctx context.Context, l link, credential, secret []byte) (quote e
 	}
 	_, err = dev.Clock(ctx)
 	errs = errors.Join(errs, err)
-	_, err = dev.Properties(ctx)
-	return quote, errors.Join(errs, err, dev.Close())
+	_, err = dev.Survey(ctx)
+	return out, errors.Join(errs, err, dev.Close())
+}
+
+// useRegister takes a register all the way.
+func useRegister(ctx context.Context, dev *Device, ak *AK, out *outcome) error {
+	r, _, err := dev.Register(ctx, RegisterOptions{})
+	if r == nil {
+		return err
+	}
+	errs := errors.Join(err, r.Define(ctx), r.Open(ctx, evidence.Hash{1}), r.CloseLatch(ctx, bootID), r.Extend(ctx, evidence.Hash{2}))
+	_, err = r.State(ctx)
+	errs = errors.Join(errs, err)
+	out.certified, out.value, err = r.Certify(ctx, ak, evidence.Hash{1})
+	_, nvErr := dev.NvPCR(ctx, r.Index(), nil)
+	if errors.Is(nvErr, ErrForeign) { // which it is
+		nvErr = nil
+	}
+	return errors.Join(errs, err, nvErr)
 }
 
 // record has a conversation with a real TPM.
@@ -99,13 +124,21 @@ func record(t testing.TB) (answers [][]byte, credential, secret []byte) {
 
 // hostile replays answers with one of them changed, and holds what comes of it
 // against what came of the genuine conversation.
-func hostile(t *testing.T, genuine evidence.Quote, answers [][]byte, credential, secret []byte) {
+func hostile(t *testing.T, genuine outcome, answers [][]byte, credential, secret []byte) {
 	t.Helper()
-	quote, err := everything(t.Context(), &replayLink{answers: answers}, credential, secret)
+	got, err := everything(t.Context(), &replayLink{answers: answers}, credential, secret)
+	if err == nil && (got.quote.Attest == nil || got.certified.Attest == nil) {
+		t.Fatal("no statement, and no error")
+	}
+	if got.certified.Attest != nil && (!bytes.Equal(got.certified.Attest, genuine.certified.Attest) || got.value != genuine.value) {
+		t.Fatalf("a register that the TPM did not certify: %+v", got)
+	}
+	hostileQuote(t, genuine.quote, got.quote)
+}
+
+func hostileQuote(t *testing.T, genuine, quote evidence.Quote) {
+	t.Helper()
 	if quote.Attest == nil {
-		if err == nil {
-			t.Fatal("no quote, and no error")
-		}
 		return
 	}
 	if !bytes.Equal(quote.Attest, genuine.Attest) || len(quote.PCRs) != len(genuine.PCRs) {

@@ -193,8 +193,7 @@ func (d *Device) Register(ctx context.Context, opts RegisterOptions) (*LatchRegi
 	if opts.Index < ownerFirst || opts.Index > ownerLast {
 		return nil, RegisterState{}, fmt.Errorf("register at NV index 0x%x, want 0x%x to 0x%x", opts.Index, ownerFirst, ownerLast)
 	}
-	// PCRs 0 to 7 are the firmware's, 10 is IMA's, the others can be reset.
-	if opts.Latch < 8 || opts.Latch > 15 || opts.Latch == 10 {
+	if !mayLatch(opts.Latch) {
 		return nil, RegisterState{}, fmt.Errorf("latch PCR %d, want 8, 9 or 11 to 15", opts.Latch)
 	}
 	branches := registerBranches(opts.Latch)
@@ -205,6 +204,10 @@ func (d *Device) Register(ctx context.Context, opts RegisterOptions) (*LatchRegi
 	state, err := r.State(ctx)
 	return r, state, err
 }
+
+// mayLatch tells whether a PCR may be a latch: 0 to 7 are the firmware's, 10 is
+// IMA's, and those from 16 on can be reset.
+func mayLatch(pcr uint8) bool { return pcr >= 8 && pcr <= 15 && pcr != 10 }
 
 // Latch is the PCR that gates the first write.
 func (r *LatchRegister) Latch() uint8 { return r.latch }

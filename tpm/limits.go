@@ -11,6 +11,12 @@ const (
 	pcrsPerRead = 8  // digests in a TPML_DIGEST (part 2 section 10.9.3)
 	pcrCount    = 24 // PC Client platform TPM profile section 4.6
 
+	// Handle ranges (part 2 section 7.4).
+	indexFirst     = 0x01000000
+	indexLast      = 0x01ffffff
+	transientFirst = 0x80000000
+	transientLast  = 0x80ffffff
+
 	nvFirst      = 0x01c00000 // NV indexes of the TPM's and the platform's makers
 	nvLast       = 0x01c07fff // (EK credential profile section 2.2.1)
 	nvChainFirst = 0x01c00100 // certificates between the EK's and a root
@@ -45,4 +51,5 @@ const (
 	maxChain   = 64      // NV indexes of the certificate chain
 	nvChunk    = 512     // bytes per TPM2_NV_Read; every TPM takes that many
 	maxHandles = 256     // handles asked for at once
+	maxListed  = 4096    // handles in one list
 )

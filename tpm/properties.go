@@ -42,8 +42,10 @@ func (d *Device) Properties(ctx context.Context) (Properties, error) {
 		values[tpm2.TPMPTVendorString3], values[tpm2.TPMPTVendorString4])
 	p.Firmware = uint64(values[tpm2.TPMPTFirmwareVersion1])<<32 | uint64(values[tpm2.TPMPTFirmwareVersion2])
 	p.Revision = values[tpm2.TPMPTRevision]
-	var err error
-	p.Banks, err = d.banks(ctx)
+	active, err := d.allocated(ctx)
+	for _, selection := range active {
+		p.Banks = append(p.Banks, bankName(selection.Hash))
+	}
 	return p, err
 }
 
@@ -85,8 +87,16 @@ var bankNames = map[tpm2.TPMIAlgHash]string{
 	tpm2.TPMAlgSHA3256: "sha3-256", tpm2.TPMAlgSHA3384: "sha3-384", tpm2.TPMAlgSHA3512: "sha3-512",
 }
 
-func (d *Device) banks(ctx context.Context) ([]string, error) {
-	rsp, err := run(ctx, d.bus, tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1})
+func bankName(hash tpm2.TPMIAlgHash) string {
+	if name, ok := bankNames[hash]; ok {
+		return name
+	}
+	return fmt.Sprintf("0x%04x", uint16(hash))
+}
+
+// allocated lists the banks that are active, with their PCRs.
+func (d *Device) allocated(ctx context.Context) ([]tpm2.TPMSPCRSelection, error) {
+	rsp, err := run(ctx, d.bus, banksQuestion)
 	if err != nil {
 		return nil, err
 	}
@@ -94,18 +104,13 @@ func (d *Device) banks(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PCR banks: %w", err)
 	}
-	var banks []string
+	var active []tpm2.TPMSPCRSelection
 	for _, selection := range list.PCRSelections {
-		if len(selected(selection)) == 0 {
-			continue // supported, not active
+		if len(selected(selection)) > 0 { // otherwise supported, not active
+			active = append(active, selection)
 		}
-		name, ok := bankNames[selection.Hash]
-		if !ok {
-			name = fmt.Sprintf("0x%04x", uint16(selection.Hash))
-		}
-		banks = append(banks, name)
 	}
-	return banks, nil
+	return active, nil
 }
 
 // handles lists the TPM's handles from first on to last.
@@ -125,6 +130,9 @@ func (d *Device) handles(ctx context.Context, first, last tpm2.TPMHandle) ([]tpm
 		for _, handle := range list.Handle {
 			if handle < next || handle > last {
 				return all, nil
+			}
+			if len(all) == maxListed {
+				return nil, fmt.Errorf("handles from 0x%x: more than %d", uint32(first), maxListed)
 			}
 			all = append(all, handle)
 			next = handle + 1

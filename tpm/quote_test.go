@@ -24,8 +24,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/jurat-dev/jurat/evidence"
-	"github.com/jurat-dev/jurat/internal/require"
 	"github.com/jurat-dev/jurat/internal/bootlog"
+	"github.com/jurat-dev/jurat/internal/require"
 	"github.com/jurat-dev/jurat/internal/softtpm"
 )
 

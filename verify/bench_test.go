@@ -83,7 +83,7 @@ func BenchmarkBundle(b *testing.B) {
 
 // BenchmarkAppraise measures the five attestors on one request.
 func BenchmarkAppraise(b *testing.B) {
-	r, _ := accept(b, testbundle.First())
+	r, _ := accept(b, testbundle.Booted())
 	ref := testbundle.Reference()
 	b.ReportAllocs()
 	for b.Loop() {

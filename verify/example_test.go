@@ -14,7 +14,7 @@ import (
 func Example() {
 	// What a broker has: what it pinned at enrolment, the challenge it gave, its
 	// own clock, and reference values from its store.
-	w, reference := testbundle.First(), testbundle.Reference()
+	w, reference := testbundle.Booted(), testbundle.Reference()
 	challenge, now, received := w.Challenge(), w.Now, w.Build().Bytes
 	host, err := verify.NewHost(w.UEID, w.AKPublic, w.AKName, verify.LevelCert)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/internal/bootlog"
 	"github.com/jurat-dev/jurat/verify"
 	"github.com/jurat-dev/jurat/verify/internal/testbundle"
 	"github.com/jurat-dev/jurat/verify/internal/testvectors"
@@ -30,7 +31,7 @@ type quotedValues struct {
 func quotedOf(r verify.Result) quotedValues {
 	q := quotedValues{r.Digest(), r.Next(), r.PCRs(), r.Requests(), r.Level(), r.Tier(), r.Anchor(), int64(r.Skew()), r.BootLog().String()}
 	for i := range q.Requests {
-		q.Requests[i].After, q.Requests[i].Window = evidence.State{}, 0
+		q.Requests[i].After, q.Requests[i].Window, q.Requests[i].IMA = evidence.State{}, 0, verify.IMACover{}
 	}
 	return q
 }
@@ -38,7 +39,10 @@ func quotedOf(r verify.Result) quotedValues {
 // worlds are good bundles with everything in them that a bundle can have.
 func worlds() []*testbundle.World {
 	second := testbundle.Second()
-	second.BootLog = []byte("boot log")
+	second.Boots(bootlog.Boot{}, bootlog.SHA256)
+	second.OSLog = []byte("\x1e{\"pcr\":11,\"digests\":[{\"hashAlg\":\"sha256\",\"digest\":\"" + testbundle.Text("phase").String() + "\"}]}\n")
+	second.Register = testbundle.Latched()
+	second.IMA = testbundle.FilesListed(&second.PCRs, "/usr/bin/invoice-agent")
 	return []*testbundle.World{testbundle.First(), second, testbundle.Batch(3)}
 }
 

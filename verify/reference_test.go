@@ -20,10 +20,16 @@ import (
 const referenceYAML = `
 id: sha-256:1
 workload: invoice-agent
-minimum: {ek: ek-pin, anchor: none, tier: tracepoint, provenance: pinned}
+minimum: {ek: ek-pin, anchor: none, tier: tracepoint, provenance: pinned, ima: none}
 boot:
   pcrs:
     0: [7e2f809a933b7ad727a9c0ac98ce11ed2a211aa96fd7eb1ced82b10f89e87b93]
+  events:
+    4:
+    - {digest: 7e2f809a933b7ad727a9c0ac98ce11ed2a211aa96fd7eb1ced82b10f89e87b93, text: shim, required: true}
+  secure_boot: ["on"]
+  command_lines: any
+  findings: [ebs-missing]
 code:
   executables:
   - digest: sha-256:2f5481b854cd5307372767f702293ebaa0b339c444eb3e5afc704242638bdcc8
@@ -108,7 +114,12 @@ func TestReferenceIsStrict(t *testing.T) {
 		"anchor":                   {"anchor: none", "anchor: pcr-23"},
 		"tier":                     {"tier: tracepoint", "tier: procfs"},
 		"no tier":                  {"tier: tracepoint", "tier: ''"},
-		"provenance minimum":       {"provenance: pinned}", "provenance: hoped}"},
+		"provenance minimum":       {"provenance: pinned, ima", "provenance: hoped, ima"},
+		"IMA minimum":              {"ima: none", "ima: appraised"},
+		"PCR without events":       {"    - {digest: 7e2f809a933b7ad727a9c0ac98ce11ed2a211aa96fd7eb1ced82b10f89e87b93, text: shim, required: true}\n", "    []\n"},
+		"events of PCR 16":         {"    4:\n", "    16:\n"},
+		"state of Secure Boot":     {"secure_boot: [\"on\"]", "secure_boot: [maybe]"},
+		"Secure Boot as a boolean": {"secure_boot: [\"on\"]", "secure_boot: on"},
 		"provenance of a value":    {"    provenance: pinned\n", "    provenance: hoped\n"},
 		"digest algorithm":         {digest, "sha1:" + digest[8:]},
 		"digest in upper case":     {digest, "sha-256:" + strings.ToUpper(digest[8:])},

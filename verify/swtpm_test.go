@@ -36,7 +36,7 @@ func newMachine(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	chip, err := softtpm.Start(dir, softtpm.Options{Blank: true})
+	chip, err := softtpm.Start(dir, softtpm.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +95,9 @@ func (m *machine) world(epoch uint64) *testbundle.World {
 	w.AKPublic, w.AKName = m.ak.Public(), m.ak.Name()
 	w.Chip = &testbundle.Chip{Name: m.ak.Name(), Quote: func(q evidence.Hash) (evidence.Quote, error) {
 		return m.ak.Quote(context.Background(), q)
+	}, Banks: func(q evidence.Hash) (*evidence.Banks, error) {
+		response, signed, err := m.ak.AuditBanks(context.Background(), q)
+		return &evidence.Banks{Response: response, Certified: signed}, err
 	}}
 	return w
 }

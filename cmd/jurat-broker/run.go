@@ -20,11 +20,11 @@ import (
 
 	"github.com/jurat-dev/jurat/broker"
 	"github.com/jurat-dev/jurat/broker/audit"
-	"github.com/jurat-dev/jurat/broker/enrol"
 	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/registration"
 	"github.com/jurat-dev/jurat/broker/store"
 	"github.com/jurat-dev/jurat/broker/store/sqlite"
+	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/verify"
 )
 
@@ -53,6 +53,7 @@ func (l *list) Set(value string) error {
 type settings struct {
 	listen, issuer, data, admin, domain string
 	cert, key                           string
+	bundle                              string
 	roots                               list
 	grace                               time.Duration
 	version                             bool
@@ -68,7 +69,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	f.StringVar(&s.issuer, "issuer", "", "`URL` by which everybody knows this broker (must be given)")
 	f.StringVar(&s.data, "data", "/var/lib/jurat-broker", "`directory` of keys and store, mode 0700")
 	f.StringVar(&s.admin, "admin-socket", defaultAdmin, "`path` of the operators' unix socket, mode 0600")
-	f.Var(&s.roots, "ek-roots", "certificates of TPM makers, a `file or directory`; may be given more than once")
+	f.StringVar(&s.bundle, "ek-bundle", string(ek.BundleShipped), "makers of TPMs to begin with: `shipped` with this program, or none")
+	f.Var(&s.roots, "ek-roots", "more certificates of TPM makers, and "+ek.RulesFile+", a `file or directory`; may be given more than once; SIGHUP rereads them")
 	f.StringVar(&s.domain, "trust-domain", "", "SPIFFE trust `domain` (default: the issuer's host)")
 	f.StringVar(&s.cert, "tls-cert", "", "certificate chain `file`, PEM")
 	f.StringVar(&s.key, "tls-key", "", "private key `file`, PEM")
@@ -103,6 +105,9 @@ func (s *settings) check() error {
 	}
 	if err := registration.CheckTrustDomain(s.domain); err != nil {
 		return fmt.Errorf("-trust-domain: %v", err)
+	}
+	if s.bundle != string(ek.BundleShipped) && s.bundle != string(ek.BundleNone) {
+		return fmt.Errorf("-ek-bundle %q, want %s or %s", s.bundle, ek.BundleShipped, ek.BundleNone)
 	}
 	if (s.cert == "") != (s.key == "") {
 		return errors.New("-tls-cert and -tls-key go together")
@@ -140,7 +145,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // serve runs the broker until ctx ends.
 func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
-	authorities, err := enrol.Open(s.roots...)
+	authorities, err := s.openAuthorities()
 	if err != nil {
 		return err
 	}
@@ -172,18 +177,21 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	asked, stop := hangups()
+	defer stop()
 	listeners, err := listen(s)
 	if err != nil {
 		return err
 	}
 	log.Info("serving", "issuer", s.issuer, "listen", listeners.public.Addr(), "admin", s.admin, "trust_domain", s.domain,
-		"ek_roots", authorities.Roots(), "log", origin, "log_key", signer.VerifierKey(), "version", version)
+		"ek_roots", authorities.Roots(), "ek_rules", authorities.Rules.Len(), "log", origin, "log_key", signer.VerifierKey(), "version", version)
 	if len(k.Made) > 0 {
 		log.Info("keys made", "files", k.Made, "directory", s.data)
 	}
 	work, end := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { b.Run(work) })
+	background.Go(func() { s.reload(work, asked, b, log) })
 	err = listeners.serve(ctx, b, log)
 	end()
 	background.Wait()

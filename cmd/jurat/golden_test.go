@@ -29,6 +29,9 @@ var scenes = []struct{ name, args string }{
 	{"evidence-show-truncated", "evidence show DIR/truncated.cbor"},
 	{"evidence-show-missing", "evidence show DIR/nowhere.cbor"},
 	{"evidence-last", "evidence last -o DIR/last.cbor"},
+	{"eventlog-show", "eventlog show DIR/log.bin"},
+	{"eventlog-replay", "eventlog replay DIR/log.bin --pcrs DIR/quote.pcrs --userspace DIR/tpm2-measure.log"},
+	{"eventlog-truncated", "eventlog replay DIR/truncated.bin"},
 	{"delegation-show", "delegation show dlg_04hmasr9nf6yy1234567890abc"},
 	{"delegation-list", "delegation list"},
 	{"delegation-request", "delegation request --workload spiffe://example.test/agents/invoice --approver alice@example.test " +
@@ -54,9 +57,19 @@ var scenes = []struct{ name, args string }{
 	{"why-allowed", "why ALLOWED"},
 	{"why-batch", "why BATCH"},
 	{"why-unknown", "why NOBODY"},
+	{"ima-show", "ima show DIR/list.ima"},
+	{"ima-show-part", "ima show DIR/list.txt --from 2 --count 2"},
+	{"ima-show-torn", "ima show DIR/torn.ima"},
+	{"ima-replay", "ima replay DIR/good.ima --pcr10 SHA256"},
+	{"ima-replay-padded", "ima replay DIR/good.ima --pcr10 PADDED"},
+	{"ima-replay-alone", "ima replay DIR/good.ima"},
+	{"ima-replay-usage", "ima replay DIR/good.ima --pcr10 3f2a"},
 	{"mistyped", "delegation aprove x"},
 	{"unknown-flag", "status --verbos"},
 	{"group-alone", "delegation"},
+	{"ek-check", "ek check ../../ek/testdata/ek-rsa2048.der --chain ../../ek/testdata/issuer.pem --bundle none --roots ../../ek/testdata/root.pem --at 2027-03-01T00:00:00Z"},
+	{"ek-check-no-such-bundle", "ek check ../../ek/testdata/ek-rsa2048.der --bundle some"},
+	{"ek-roots", "ek roots --bundle none --roots ../../ek/testdata/root.pem --roots ../../ek/testdata/issuer.pem"},
 	{"help-exec", "exec --help"},
 	{"help-delegation", "help delegation"},
 	{"help-exit-codes", "help exit-codes"},
@@ -77,12 +90,14 @@ func TestGolden(t *testing.T) {
 			})
 			write(t, w.path("bundle.cbor"), bundle)
 			write(t, w.path("truncated.cbor"), bundle[:len(bundle)-1])
+			sampleLogs(t, w)
 			write(t, w.path("a.yaml"), []byte("kind: Workload\n"))
 			write(t, w.path("b.yaml"), []byte("---\nkind: Approver\n"))
 			w.stdin = string(bundle)
+			values := sampleIMA(t, w)
 			var b strings.Builder
 			for _, form := range [][]string{nil, {"--json"}} {
-				args := strings.Fields(strings.ReplaceAll(s.args, "DIR", w.dir))
+				args := strings.Fields(values.Replace(strings.ReplaceAll(s.args, "DIR", w.dir)))
 				code, out, errs := w.run(append(w.sockets(form...), args...)...)
 				fmt.Fprintf(&b, "$ jurat %s\n%s", strings.Join(append(form, s.args), " "), out)
 				for line := range strings.Lines(errs) {

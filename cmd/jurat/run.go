@@ -107,6 +107,10 @@ which human allowed it, and shows what the answer was.`,
 		a.applyCommand(), a.refsCommand(), a.hostCommand(), a.completionCommand(), a.manCommand(), a.versionCommand(),
 	)
 	root.AddCommand(a.registryCommands()...)
+	root.AddCommand(a.eventlogCommand())
+	root.AddCommand(a.imaCommand())
+	root.AddCommand(a.quoteCommand())
+	root.AddCommand(a.ekCommand())
 	root.AddCommand(topics()...)
 	return root
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/internal/bootlog"
 	"github.com/jurat-dev/jurat/verify"
 )
 
@@ -22,7 +23,7 @@ const (
 )
 
 // First returns a host at first contact: a log of three entries (start, exec,
-// process) and one request.
+// process) and one request. It has no boot log, and none is wanted.
 func First() *World {
 	ak := NewAK("1")
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -34,8 +35,9 @@ func First() *World {
 		Log:      []*evidence.Entry{Start(1, boot[:16]), Exec(Instance()), Measured(Instance(), Process())},
 		Send:     []uint64{StartEntry, ProcessEntry},
 		Clock:    tpm2.TPMSClockInfo{Clock: 600_000, ResetCount: 7, RestartCount: 0, Safe: true},
-		Firmware: 0x2024010100000001, Quoted: []byte{0xff, 0xff, 0},
+		Firmware: 0x2024010100000001, Quoted: []byte{0xff, 0xff, 0}, Banks: []uint16{bootlog.SHA256.Algorithm}, Maker: "IFX",
 	}
+	w.Policy.Measured = nil // there is no boot log
 	for pcr := range w.PCRs {
 		w.PCRs[pcr] = Text(fmt.Sprintf("PCR %d", pcr))
 	}
@@ -61,6 +63,28 @@ func Second() *World {
 	w.Requests, w.After = nil, nil
 	w.Ask(Instance(), 4)
 	return w
+}
+
+// Booted returns the host at first contact with the log of a boot that its
+// PCRs bear out.
+func Booted() *World {
+	w := First()
+	w.Boots(bootlog.Boot{}, bootlog.SHA256)
+	return w
+}
+
+// Boots has the host boot like this, into these banks. The policy wants to see
+// it.
+func (w *World) Boots(boot bootlog.Boot, banks ...bootlog.Bank) {
+	w.Policy.Measured = verify.DefaultPolicy().Measured
+	w.BootLog, _ = boot.Log(banks...)
+	for pcr, value := range boot.PCRs() {
+		w.PCRs[pcr] = value
+	}
+	w.Banks = nil
+	for _, bank := range banks {
+		w.Banks = append(w.Banks, bank.Algorithm)
+	}
 }
 
 // Rebooted returns the host at its second contact, after a reboot: reset count,
@@ -176,8 +200,7 @@ func Reference() verify.Reference {
 	}
 	ref := verify.Reference{
 		ID: "sha-256:" + Text("reference").String(), Workload: "invoice-agent",
-		Minimum: verify.Minimum{EK: verify.LevelPin, Anchor: evidence.AnchorNone, Tier: verify.TierTracepoint, Provenance: verify.Pinned},
-		Boot:    verify.BootReference{PCRs: map[int][]evidence.Hash{}},
+		Minimum: verify.Minimum{EK: verify.LevelPin, Anchor: evidence.AnchorNone, Tier: verify.TierTracepoint, Provenance: verify.Pinned, IMA: verify.IMANone},
 		Code: verify.CodeReference{
 			Executables: []verify.Value{value("/usr/bin/invoice-agent")},
 			Loaders:     verify.Set[verify.Value]{Of: []verify.Value{value("/lib64/ld-linux-x86-64.so.2")}},
@@ -190,8 +213,9 @@ func Reference() verify.Reference {
 			Environment: map[string][]string{"LANG": {"C", "C.UTF-8"}},
 		},
 	}
-	for _, pcr := range []int{0, 4, 7} {
-		ref.Boot.PCRs[pcr] = []evidence.Hash{Text("an older firmware"), Text(fmt.Sprintf("PCR %d", pcr))}
-	}
+	w := Booted()
+	pcrs := map[int]evidence.Hash{0: w.PCRs[0], 4: w.PCRs[4], 7: w.PCRs[7]}
+	ref.Boot.Learn(pcrs, must(verify.ParseBoot(w.BootLog)))
+	ref.Boot.PCRs[0] = append(ref.Boot.PCRs[0], Text("an older firmware"))
 	return ref
 }

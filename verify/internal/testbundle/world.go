@@ -33,7 +33,13 @@ type World struct {
 	AKName   []byte
 	Level    string
 	Policy   verify.Policy
+	Maker    string
 	Last     *verify.State
+	// What the broker kept, and what it was made from.
+	Boot        *verify.Boot
+	KeptBootLog []byte
+	KeptIMA     *verify.IMAList
+	KeptFiles   []evidence.Hash
 
 	// The host's side.
 	AK       *AK
@@ -49,6 +55,10 @@ type World struct {
 	After    []evidence.State
 	Omit     map[int]bool // requests of the batch that are not in the bundle
 	BootLog  []byte
+	OSLog    []byte
+	IMA      *IMA      // nil: the host has no list
+	Register *Register // nil: anchor mode none
+	Banks    []uint16  // active ones; nil: not said
 	Clock    tpm2.TPMSClockInfo
 	Firmware uint64
 	PCRs     [24]evidence.Hash
@@ -60,6 +70,8 @@ type World struct {
 	OnAttest     func(*tpm2.TPMSAttest)
 	OnSigned     func([]byte) []byte // the attest, before it is signed
 	OnSignature  func(*tpm2.TPMSSignatureECC)
+	OnBanks      func(*evidence.Banks, *tpm2.TPMSAttest)
+	OnRegister   func(*evidence.Register, *tpm2.TPMSAttest)
 	OnBundle     func(*evidence.Bundle)
 	OnBytes      func([]byte) []byte
 }
@@ -68,6 +80,7 @@ type World struct {
 type Chip struct {
 	Name  []byte
 	Quote func(evidence.Hash) (evidence.Quote, error)
+	Banks func(evidence.Hash) (*evidence.Banks, error)
 }
 
 func (w *World) keyName() []byte {
@@ -89,7 +102,7 @@ func Text(s string) evidence.Hash { return sha256.Sum256([]byte(s)) }
 
 // Host is what the broker pinned.
 func (w *World) Host() verify.Host {
-	return verify.Host{UEID: w.UEID, AKPublic: w.AKPublic, AKName: w.AKName, Level: w.Level, Last: w.Last}
+	return verify.Host{UEID: w.UEID, AKPublic: w.AKPublic, AKName: w.AKName, Level: w.Level, Maker: w.Maker, Last: w.Last, Boot: w.Boot, IMA: w.KeptIMA}
 }
 
 // Challenge is what the broker asked.
@@ -104,13 +117,16 @@ func (w *World) Build() Built {
 		raws = append(raws, must(evidence.Marshal(e)))
 	}
 	tree := newTree(raws)
-	b := &evidence.Bundle{UEID: bytes.Clone(w.UEID), Nonce: bytes.Clone(w.Nonce), BootLog: w.BootLog}
+	b := &evidence.Bundle{UEID: bytes.Clone(w.UEID), Nonce: bytes.Clone(w.Nonce), BootLog: w.BootLog, OSLog: w.OSLog}
 	w.checkpoint(b, tree)
 	for _, index := range w.Send {
 		b.Entries = append(b.Entries, evidence.Leaf[evidence.Entry]{Index: index, Value: w.Log[index], Raw: raws[index], Proof: must(tree.Inclusion(uint64(len(raws)), index))})
 	}
 	root := w.batch(b, raws)
 	w.header(b, root)
+	w.settle()
+	w.banks(b)
+	w.register(b)
 	attest := w.quote(b)
 	if w.OnBundle != nil {
 		w.OnBundle(b)
@@ -137,6 +153,9 @@ func (w *World) checkpoint(b *evidence.Bundle, tree evidence.Tree) {
 	}
 	if w.Known != 0 {
 		known = w.Known
+	}
+	if w.IMA != nil {
+		c.IMACount, c.IMADigest = w.IMA.committed()
 	}
 	if w.OnCheckpoint != nil {
 		w.OnCheckpoint(c)
@@ -176,6 +195,15 @@ func (w *World) header(b *evidence.Bundle, root evidence.Hash) {
 	}
 	if w.BootLog != nil {
 		h.BootLog = evidence.Known(evidence.Hash(sha256.Sum256(w.BootLog)))
+	}
+	if w.OSLog != nil {
+		h.OSLog = evidence.Known(evidence.Hash(sha256.Sum256(w.OSLog)))
+	}
+	if w.IMA != nil {
+		b.IMA, h.IMACount, h.IMADigest = w.IMA.tail()
+	}
+	if w.Register != nil {
+		h.Anchor, h.NVName = w.Register.Mode, w.Register.Name()
 	}
 	if w.Last != nil && w.Sequence == w.Last.Sequence+1 {
 		h.Previous = w.Last.Quote
@@ -221,7 +249,7 @@ func (w *World) quote(b *evidence.Bundle) tpm2.TPMSAttest {
 		w.OnSignature(sig)
 	}
 	b.Quote.Attest = signed
-	b.Quote.Signature = tpm2.Marshal(tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, sig)})
+	b.Quote.Signature = w.sign(sig)
 	return attest
 }
 
@@ -231,7 +259,10 @@ func (w *World) next(b *evidence.Bundle, attest tpm2.TPMSAttest, entries [][]byt
 		Epoch: w.Epoch, Sequence: b.Header.Sequence, Number: w.Number, Size: uint64(len(entries)), Root: b.Checkpoint.Root, Checkpoint: b.Header.Checkpoint,
 		Quote: sha256.Sum256(b.Quote.Attest), Lost: b.Checkpoint.Lost, Taints: b.Checkpoint.Taints, BootID: w.BootID,
 		ResetCount: attest.ClockInfo.ResetCount, RestartCount: attest.ClockInfo.RestartCount, Clock: attest.ClockInfo.Clock, Firmware: attest.FirmwareVersion,
-		EpochSince: w.Now, ResetSince: w.Now,
+		EpochSince: w.Now, ResetSince: w.Now, Banks: w.Banks,
+	}
+	if w.Register != nil {
+		s.Register = w.Register.state(b.Register, b.Header.Checkpoint)
 	}
 	if w.BootLog != nil {
 		s.BootLog = sha256.Sum256(w.BootLog)

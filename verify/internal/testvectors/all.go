@@ -27,7 +27,7 @@ func All() []Vector {
 		checks[string(info.Code)] = info.Check
 	}
 	var out []Vector
-	for _, f := range slices.Concat(good, formats, parameters, keys, quotes, histories, parts, proofs) {
+	for _, f := range slices.Concat(good, formats, parameters, keys, quotes, histories, parts, beside, boots, lists, proofs) {
 		w := f.world()
 		if f.change != nil {
 			f.change(w)
@@ -36,6 +36,12 @@ func All() []Vector {
 		v := Vector{
 			Name: f.name, Expect: f.expect, Check: checks[f.expect], Comment: f.comment, Now: w.Now, Challenge: w.Challenge(), Host: w.Host(),
 			Policy: w.Policy, Bundle: built.Bytes,
+		}
+		if w.Boot != nil {
+			v.BootLog = w.KeptBootLog
+		}
+		if w.KeptIMA != nil {
+			v.IMA = &List{Position: w.KeptIMA.Position(), Files: w.KeptFiles}
 		}
 		if f.expect == OK {
 			v.Next = &built.Next

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/verify"
 )
 
@@ -35,9 +36,17 @@ type Vector struct {
 	Now       time.Time
 	Challenge verify.Challenge
 	Host      verify.Host
+	BootLog   []byte // that was kept, behind Host.Boot
+	IMA       *List  // that was kept, behind Host.IMA
 	Policy    verify.Policy
 	Next      *verify.State // what to remember, where it is OK
 	Bundle    []byte
+}
+
+// List is what was kept of a host's IMA list.
+type List struct {
+	Position verify.IMAPosition `json:"position"`
+	Files    []evidence.Hash    `json:"files"`
 }
 
 // indexed is a vector's line in index.json.
@@ -79,8 +88,26 @@ func (v *Vector) text() []byte {
 	line("ak-public", hex.EncodeToString(v.Host.AKPublic))
 	line("ak-name", hex.EncodeToString(v.Host.AKName))
 	line("level", v.Host.Level)
+	line("maker", v.Host.Maker)
+	if v.BootLog != nil {
+		line("boot-log", base64.StdEncoding.EncodeToString(v.BootLog))
+	}
+	if v.IMA != nil {
+		line("ima", marshal(v.IMA))
+	}
 	line("pcrs", strings.Trim(fmt.Sprint(v.Policy.PCRs), "[]"))
 	line("anchors", strings.Join(v.Policy.Anchors, " "))
+	line("latches", strings.Trim(fmt.Sprint(v.Policy.Latches), "[]"))
+	line("measured", strings.Trim(fmt.Sprint(v.Policy.Measured), "[]"))
+	for _, name := range v.Policy.NvPCRs {
+		line("nvpcr", name.String())
+	}
+	for _, f := range v.Policy.Firmware {
+		line("denied-firmware", fmt.Sprintf("%s %016x %016x %s", f.Maker, f.From, f.To, f.Why))
+	}
+	if v.Policy.IMAViolations {
+		line("ima-violations", "accepted")
+	}
 	line("tiers", strings.Join(v.Policy.Tiers, " "))
 	line("unsafe-clock-grace", v.Policy.UnsafeClockGrace.String())
 	for _, s := range []struct {
@@ -88,11 +115,7 @@ func (v *Vector) text() []byte {
 		state *verify.State
 	}{{"last", v.Host.Last}, {"next", v.Next}} {
 		if s.state != nil {
-			data, err := json.Marshal(s.state)
-			if err != nil {
-				panic("testvectors: " + err.Error())
-			}
-			line(s.key, string(data))
+			line(s.key, marshal(s.state))
 		}
 	}
 	b.WriteString("\n")
@@ -102,6 +125,14 @@ func (v *Vector) text() []byte {
 		rest = rest[n:]
 	}
 	return []byte(b.String())
+}
+
+func marshal(v any) string {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic("testvectors: " + err.Error())
+	}
+	return string(data)
 }
 
 // Read reads every vector in dir, and wants index.json to list exactly them.
@@ -183,20 +214,17 @@ func (v *Vector) set(key, value string) (err error) {
 		v.Host.AKName, err = hex.DecodeString(value)
 	case "level":
 		v.Host.Level = value
-	case "pcrs":
-		for _, field := range strings.Fields(value) {
-			pcr, err := strconv.Atoi(field)
-			if err != nil {
-				return err
-			}
-			v.Policy.PCRs = append(v.Policy.PCRs, pcr)
+	case "maker":
+		v.Host.Maker = value
+	case "boot-log":
+		if v.BootLog, err = base64.StdEncoding.DecodeString(value); err == nil {
+			v.Host.Boot, err = verify.ParseBoot(v.BootLog)
 		}
-	case "anchors":
-		v.Policy.Anchors = strings.Fields(value)
-	case "tiers":
-		v.Policy.Tiers = strings.Fields(value)
-	case "unsafe-clock-grace":
-		v.Policy.UnsafeClockGrace, err = time.ParseDuration(value)
+	case "ima":
+		v.IMA = new(List)
+		if err = json.Unmarshal([]byte(value), v.IMA); err == nil {
+			v.Host.IMA = verify.NewIMAList(v.IMA.Position, v.IMA.Files)
+		}
 	case "last":
 		v.Host.Last = new(verify.State)
 		err = json.Unmarshal([]byte(value), v.Host.Last)
@@ -204,7 +232,49 @@ func (v *Vector) set(key, value string) (err error) {
 		v.Next = new(verify.State)
 		err = json.Unmarshal([]byte(value), v.Next)
 	default:
+		return v.setPolicy(key, value)
+	}
+	return err
+}
+
+func (v *Vector) setPolicy(key, value string) (err error) {
+	p := &v.Policy
+	switch key {
+	case "pcrs":
+		p.PCRs, err = numbers(value)
+	case "latches":
+		p.Latches, err = numbers(value)
+	case "measured":
+		p.Measured, err = numbers(value)
+	case "nvpcr":
+		var name evidence.Bytes
+		err = name.UnmarshalText([]byte(value))
+		p.NvPCRs = append(p.NvPCRs, name)
+	case "denied-firmware":
+		var f verify.FirmwareRange
+		_, err = fmt.Sscanf(value, "%s %x %x %s", &f.Maker, &f.From, &f.To, &f.Why)
+		p.Firmware = append(p.Firmware, f)
+	case "ima-violations":
+		p.IMAViolations = value == "accepted"
+	case "anchors":
+		p.Anchors = strings.Fields(value)
+	case "tiers":
+		p.Tiers = strings.Fields(value)
+	case "unsafe-clock-grace":
+		p.UnsafeClockGrace, err = time.ParseDuration(value)
+	default:
 		err = errors.New("unknown header")
 	}
 	return err
+}
+
+func numbers(text string) (list []int, err error) {
+	for _, field := range strings.Fields(text) {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+	}
+	return list, nil
 }

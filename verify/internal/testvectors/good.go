@@ -37,12 +37,6 @@ var good = []fault{
 	{"ok-same-checkpoint", OK, "nothing happened since: same checkpoint, new quote", second, func(w *testbundle.World) {
 		sameCheckpoint(w)
 	}},
-	{"ok-boot-log", OK, "the boot event log is sent", first, func(w *testbundle.World) { w.BootLog = bootLog }},
-	{"ok-boot-log-known", OK, "the boot event log is known and not sent again", second, func(w *testbundle.World) {
-		w.BootLog = bootLog
-		w.Last.BootLog = evidenceHash(bootLog)
-		w.OnBundle = func(b *evidence.Bundle) { b.BootLog = nil }
-	}},
 	{"ok-unsafe-clock-in-grace", OK, "the clock is unsafe, and the TPM was reset four minutes ago", second, func(w *testbundle.World) {
 		w.Clock.Safe = false
 		w.Policy.UnsafeClockGrace = 6 * time.Minute
@@ -60,19 +54,11 @@ var good = []fault{
 		w.OnCheckpoint = func(c *evidence.Checkpoint) { c.Lost, c.Taints = 0, 0 }
 	}},
 	{"ok-two-starts", OK, "the start of an older epoch is shown as well", rebooted, func(w *testbundle.World) { w.Send = []uint64{0, 3, 4} }},
-	{"ok-ima", OK, "an IMA list is sent; this version draws no conclusion from it", first, func(w *testbundle.World) {
-		w.OnHeader = func(h *evidence.Header) { h.IMACount, h.IMADigest = 3, evidence.Known(testbundle.Text("IMA")) }
-		w.OnBundle = func(b bundle) { b.IMA.Data = []byte("three entries") }
-	}},
 	{"ok-ak-policy", OK, "a key whose use needs an authorization policy", first, ak(func(p *tpm2.TPMTPublic) { p.AuthPolicy.Buffer = make([]byte, 32) })},
 	{"ok-host-clock-off", OK, "the host's clock is a year ahead; it decides nothing", first, func(w *testbundle.World) {
 		w.OnHeader = func(h *evidence.Header) { h.Wall += 365 * 24 * 3600 }
 	}},
 }
-
-var bootLog = []byte("a boot event log as the firmware wrote it")
-
-func evidenceHash(data []byte) evidence.Hash { return testbundle.Text(string(data)) }
 
 // sameCheckpoint takes the world back to the checkpoint of the first contact.
 func sameCheckpoint(w *testbundle.World) {

@@ -62,48 +62,15 @@ var parts = []fault{
 		}
 	}},
 
-	{"ima-count", "E_IMA", "the header counts fewer IMA entries than the checkpoint", first, checkpoint(func(c *evidence.Checkpoint) { c.IMACount = 1 })},
-	{"ima-data", "E_IMA", "an IMA list that nothing covers", first, rework(func(b bundle) { b.IMA.Data = []byte("list") })},
-	{"ima-from", "E_IMA", "an IMA list that goes on, and was never there", first, rework(func(b bundle) { b.IMA.From = 3 })},
-	{"ima-uncovered", "E_IMA", "IMA entries are counted, but not digested", first, header(func(h *evidence.Header) { h.IMACount = 3 })},
-
 	{"tier-unknown", "E_TIER", "an unknown tier", first, header(func(h *evidence.Header) { h.Tier = "procfs" })},
 	{"tier-policy", "E_TIER", "a tier that the policy does not accept", first, func(w *testbundle.World) { w.Policy.Tiers = []string{verify.TierLSM} }},
 	{"anchor-unknown", "E_ANCHOR", "an unknown anchor mode", first, header(func(h *evidence.Header) { h.Anchor = "pcr-23" })},
 	{"anchor-policy", "E_ANCHOR", "an anchor mode that the policy does not accept", first, func(w *testbundle.World) { w.Policy.Anchors = []string{evidence.AnchorNVLatch} }},
-	{"anchor-nv-latch", "E_ANCHOR_UNSUPPORTED", "a latched register, which this version cannot check", first, func(w *testbundle.World) {
-		w.Policy.Anchors = []string{evidence.AnchorNone, evidence.AnchorNVLatch}
-		anchored(evidence.AnchorNVLatch)(w)
-	}},
-	{"anchor-nvpcr", "E_ANCHOR_UNSUPPORTED", "a systemd NvPCR, which this version cannot check", first, func(w *testbundle.World) {
-		w.Policy.Anchors = []string{evidence.AnchorNone, evidence.AnchorNvPCR}
-		anchored(evidence.AnchorNvPCR)(w)
-	}},
 	{"register-needless", "E_REGISTER", "a register although the anchor mode is none", first, rework(func(b bundle) { b.Register = &evidence.Register{} })},
 	{"register-name-needless", "E_REGISTER", "a register's name although the anchor mode is none", first, header(func(h *evidence.Header) { h.NVName = []byte{0, 0x0b} })},
 	{"register-missing", "E_REGISTER", "a latched register that is not shown", first, func(w *testbundle.World) {
 		anchored(evidence.AnchorNVLatch)(w)
 		w.OnBundle = nil
-	}},
-
-	{"boot-log-other", "E_BOOT_LOG", "another boot log than the quoted one", first, func(w *testbundle.World) {
-		w.BootLog = bootLog
-		w.OnBundle = func(b bundle) { b.BootLog = bootLog[1:] }
-	}},
-	{"boot-log-missing", "E_BOOT_LOG", "the boot log is not sent, and not known", first, func(w *testbundle.World) {
-		w.BootLog = bootLog
-		w.OnBundle = func(b bundle) { b.BootLog = nil }
-	}},
-	{"boot-log-changed", "E_BOOT_LOG", "the boot log is not sent, and another one is known", second, func(w *testbundle.World) {
-		w.BootLog = bootLog
-		w.Last.BootLog = testbundle.Text("another log")
-		w.OnBundle = func(b bundle) { b.BootLog = nil }
-	}},
-	{"boot-log-uncovered", "E_BOOT_LOG", "a boot log that the quote does not cover", first, rework(func(b bundle) { b.BootLog = bootLog })},
-	{"boot-log-tainted", "E_BOOT_LOG", "a boot log that the host itself does not believe", first, func(w *testbundle.World) {
-		w.BootLog = bootLog
-		w.OnHeader = func(h *evidence.Header) { h.BootLog = evidence.Tainted(evidenceHash(bootLog), "changed") }
-		w.OnBundle = func(b bundle) { b.BootLog = nil }
 	}},
 }
 
