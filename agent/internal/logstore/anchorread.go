@@ -28,20 +28,8 @@ func (l *Log) openAnchor() error {
 		return err
 	}
 	l.anchor.f = f
-	data, err := (&slots{f: f}).read(0)
-	if errors.Is(err, errTorn) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	state := new(Anchor)
-	if err := evidence.Unmarshal(data, &state.AnchorHeader); err != nil {
-		return nil
-	}
-	state.Before, state.Value = state.Base, state.Base
-	whole, err := state.readAll(bufio.NewReaderSize(io.NewSectionReader(f, slotSize, 1<<62), 64<<10))
-	if err != nil || !whole {
+	state, err := readAnchor(f)
+	if err != nil || state == nil {
 		return err
 	}
 	l.anchor.state = state
@@ -53,6 +41,27 @@ func (l *Log) openAnchor() error {
 	}
 	_, err = l.anchored(state.Number, state.Last)
 	return err
+}
+
+// readAnchor reads a whole file; nil if it is damaged.
+func readAnchor(f io.ReaderAt) (*Anchor, error) {
+	data, err := readSlot(f, 0)
+	if errors.Is(err, errTorn) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := new(Anchor)
+	if err := evidence.Unmarshal(data, &a.AnchorHeader); err != nil {
+		return nil, nil
+	}
+	a.Before, a.Value = a.Base, a.Base
+	whole, err := a.readAll(bufio.NewReaderSize(io.NewSectionReader(f, slotSize, 1<<62), 64<<10))
+	if err != nil || !whole {
+		return nil, err
+	}
+	return a, nil
 }
 
 // readAll takes in the records, and tells whether they are whole. A last one

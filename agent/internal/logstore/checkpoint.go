@@ -63,9 +63,11 @@ func (s *slots) write(i int64, data []byte) error {
 }
 
 // read returns what slot i holds; errTorn if that is nothing whole.
-func (s *slots) read(i int64) ([]byte, error) {
+func (s *slots) read(i int64) ([]byte, error) { return readSlot(s.f, i) }
+
+func readSlot(f io.ReaderAt, i int64) ([]byte, error) {
 	var slot [slotSize]byte
-	if _, err := s.f.ReadAt(slot[:], i*slotSize); err != nil {
+	if _, err := f.ReadAt(slot[:], i*slotSize); err != nil {
 		if errors.Is(err, io.EOF) {
 			return nil, errTorn
 		}
