@@ -132,6 +132,7 @@ func (b *Broker) deleteHost(w http.ResponseWriter, r *http.Request) *oauth.Error
 	if err != nil {
 		return b.found("removing a host", err)
 	}
+	b.kept.forget(b.HostID(name))
 	oauth.WriteJSON(w, http.StatusOK, map[string]string{"name": name, "result": "removed"})
 	return nil
 }
