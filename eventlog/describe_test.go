@@ -99,7 +99,7 @@ var described = []struct {
 	{"vendor", entry{0, eventlog.Type(0x8401), []byte{1, 2, 3}, nil, nil}, "unknown type 0x00008401, 3 bytes"},
 	{"omitted devices", entry{4, eventlog.OmitBootDeviceEvents, text("BOOT ATTEMPTS OMITTED"), nil, nil}, `boot devices are not measured: "BOOT ATTEMPTS OMITTED"`},
 	{"control characters", entry{1, eventlog.PlatformConfigFlags, text("a\nb"), nil, nil}, `platform configuration: "a b"`},
-	{"escape sequence", entry{8, eventlog.IPL, text("grub_cmd: \x1b[2J\x00"), nil, nil}, "GRUB command: 1b5b324a00"},
+	{"escape sequence", entry{8, eventlog.IPL, text("grub_cmd: \x1b[2J\x00"), nil, nil}, "GRUB command: \"\ufffd[2J\""},
 }
 
 func TestDescribe(t *testing.T) {

@@ -47,7 +47,7 @@ var shimVariables = map[string]string{
 // form (uapi-group.org/specifications/specs/linux_tpm_pcr_registry).
 func (e *Event) describeIPL() string {
 	if what, rest, ok := grubText(e.Data); ok {
-		return what + words(rest)
+		return what + "\"" + clean(string(bytes.TrimRight(rest, "\x00"))) + "\""
 	}
 	s, ok := text(e.Data)
 	if !ok {

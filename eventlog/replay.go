@@ -75,6 +75,9 @@ func (l *Log) Replay(a Algorithm) Values {
 	return v
 }
 
+// NewValues returns the values of a bank into which nothing was measured.
+func NewValues(a Algorithm) Values { return Values{algorithm: a} }
+
 // Measurement is one digest that was extended outside of the firmware's log,
 // such as by systemd.
 type Measurement struct {

@@ -31,7 +31,9 @@ func (a *Appraisal) boot(v *verified, ref *Reference) {
 
 const learnBoot = "if firmware, boot loader, kernel or command line were changed on purpose: jurat boot learn HOST"
 
-// bootPCR accepts a PCR by its value, or by each event that made it.
+// bootPCR accepts a PCR by its value, or by each event that made it. What the
+// operating system extended after the boot log ended, and wrote down, is set
+// aside: a value that goes on from an accepted one has that one in it.
 func (a *Appraisal) bootPCR(v *verified, ref *Reference, pcr int) {
 	check := fmt.Sprintf("pcr-%d", pcr)
 	expected := expectation(Set[evidence.Hash]{Of: ref.Boot.PCRs[pcr]}, evidence.Hash.String)
@@ -39,6 +41,9 @@ func (a *Appraisal) bootPCR(v *verified, ref *Reference, pcr int) {
 	if !covered {
 		a.add(AttestorBoot, check, expected, []string{"not quoted"}, ClaimNone, "the broker's policy has to demand this PCR")
 		return
+	}
+	if e := v.explain(pcr); e.Source == SourceOSLog {
+		value = e.Boot
 	}
 	events, byEvent := ref.Boot.Events[pcr]
 	if slices.Contains(ref.Boot.PCRs[pcr], value) || !byEvent {
@@ -73,7 +78,7 @@ func (a *Appraisal) secureBoot(boot *Boot, ref *Reference) {
 		observed += ": " + reason
 	}
 	set := ref.Boot.SecureBoot
-	a.judge(AttestorBoot, "secure-boot", set.Any || slices.Contains(set.Of, string(state)), expectation(set, plain), []string{observed},
+	a.judge(AttestorBoot, "secure-boot", set.Any || slices.Contains(set.Of, string(state)), expectation(set, asText), []string{observed},
 		"turn Secure Boot on in the firmware setup; boot.secure_boot of the machine class says what is accepted")
 }
 
@@ -93,7 +98,7 @@ func (a *Appraisal) commandLines(boot *Boot, ref *Reference) {
 	for _, line := range observed {
 		ok = ok && (set.Any || slices.Contains(set.Of, line))
 	}
-	a.judge(AttestorBoot, "kernel-command-line", ok, expectation(set, plain), observed, learnBoot)
+	a.judge(AttestorBoot, "kernel-command-line", ok, expectation(set, asText), observed, learnBoot)
 }
 
 // findings lets through only those oddities of a log that somebody accepted
@@ -123,7 +128,7 @@ func (a *Appraisal) findings(boot *Boot, ref *Reference) {
 	a.fail(AttestorBoot, "boot-log", expected, observed, "jurat eventlog show explains the log; boot.findings of the machine class accepts findings by their code")
 }
 
-func plain(s string) string { return s }
+func asText(s string) string { return s }
 
 // indexes lists the PCRs that the reference values are about, ascending.
 func (b *BootReference) indexes() []int {

@@ -5,6 +5,8 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +64,16 @@ func script(path string) evidence.Value[*evidence.Script] {
 
 func value(path string) verify.Value {
 	return verify.Value{Digest: testbundle.Digest(path).String(), Label: path, Provenance: verify.Pinned, By: "operator@example", At: time.Unix(1, 0)}
+}
+
+// systemd extends words into a PCR after the boot, and writes them down.
+func systemd(s scene, pcr int, words ...string) {
+	s.world.Policy.Measured = []int{0, 7}
+	for _, word := range words {
+		digest := testbundle.Text(word)
+		s.world.OSLog = fmt.Appendf(s.world.OSLog, "\x1e{\"pcr\":%d,\"digests\":[{\"hashAlg\":\"sha256\",\"digest\":\"%s\"}]}\n", pcr, digest)
+		s.world.PCRs[pcr] = sha256.Sum256(append(s.world.PCRs[pcr][:], digest[:]...))
+	}
 }
 
 // covering is an IMA list with everything executable of the sample process.
@@ -133,6 +145,14 @@ func TestAppraiseRefuses(t *testing.T) {
 			s.ref.Boot.CommandLines.Any = true
 		}},
 		{"Secure Boot off", "boot/pcr-7 boot/secure-boot", wrong, func(s scene) { s.world.Boots(bootlog.Boot{SecureBootOff: true}, bootlog.SHA256) }},
+		{"a PCR that systemd went on extending, from another boot", "boot/pcr-4 boot/kernel-command-line", wrong, func(s scene) {
+			s.world.Boots(bootlog.Boot{Kernel: "6.13.0-evil"}, bootlog.SHA256)
+			systemd(s, 4, "enter-initrd", "leave-initrd")
+		}},
+		{"a PCR that goes on in a way that systemd does not say", "boot/pcr-4", wrong, func(s scene) {
+			systemd(s, 4, "enter-initrd", "leave-initrd")
+			s.world.PCRs[4] = testbundle.Text("one more")
+		}},
 		{"a required event is missing", "boot/pcr-4", wrong, func(s scene) {
 			s.ref.Boot.PCRs[4] = nil
 			s.ref.Boot.Events[4] = append(s.ref.Boot.Events[4], verify.BootEvent{Digest: testbundle.Text("scanner"), Text: "scanner.efi", Required: true})
@@ -430,8 +450,9 @@ func TestAppraiseAccepts(t *testing.T) {
 			s.ref.Minimum.IMA = verify.IMAConfirmed
 			s.world.IMA = covering(s.world)
 		},
-		"a PCR by its events": func(s scene) { s.ref.Boot.PCRs[4] = nil },
-		"a PCR by its value":  func(s scene) { delete(s.ref.Boot.Events, 4) },
+		"a PCR that systemd went on extending": func(s scene) { systemd(s, 4, "enter-initrd", "leave-initrd") },
+		"a PCR by its events":                  func(s scene) { s.ref.Boot.PCRs[4] = nil },
+		"a PCR by its value":                   func(s scene) { delete(s.ref.Boot.Events, 4) },
 		"a kernel that was learned as well": func(s scene) {
 			s.world.Boots(bootlog.Boot{Kernel: "6.13.0", CommandLine: "quiet"}, bootlog.SHA256)
 			boot, err := verify.ParseBoot(s.world.BootLog)

@@ -5,7 +5,9 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -302,5 +304,37 @@ func TestHostileNumbers(t *testing.T) {
 	r, _ = accept(t, w)
 	if r.Requests()[0].Window != 0 {
 		t.Errorf("window %v", r.Requests()[0].Window)
+	}
+}
+
+// TestExplain asks of every PCR what made it, in a bundle with everything.
+func TestExplain(t *testing.T) {
+	w := testbundle.Booted()
+	w.Register = testbundle.Latched()
+	w.IMA = testbundle.FilesListed(&w.PCRs, "/usr/bin/invoice-agent")
+	w.PCRs[12] = testbundle.Text("somebody")
+	phase := testbundle.Text("phase")
+	w.OSLog = fmt.Appendf(nil, "\x1e{\"pcr\":11,\"digests\":[{\"hashAlg\":\"sha256\",\"digest\":\"%s\"}]}\n", phase)
+	w.PCRs[11] = sha256.Sum256(append(make([]byte, 32), phase[:]...))
+	r, _ := accept(t, w)
+	want := []verify.Source{
+		0: verify.SourceBootLog, 1: verify.SourceBootLog, 2: verify.SourceBootLog, 3: verify.SourceBootLog, 4: verify.SourceBootLog,
+		5: verify.SourceBootLog, 6: verify.SourceBootLog, 7: verify.SourceBootLog, 8: verify.SourceBootLog, 9: verify.SourceBootLog,
+		10: verify.SourceIMA, 11: verify.SourceOSLog, 12: verify.SourceNoneSaid, 13: verify.SourceLatch, 14: verify.SourceBootLog, 15: verify.SourceNothing,
+	}
+	got := r.Explain()
+	if len(got) != len(want) {
+		t.Fatalf("%d PCRs explained, want %d", len(got), len(want))
+	}
+	for i, e := range got {
+		if e.PCR != i || e.Source != want[i] || e.Value != w.PCRs[i] || (e.Boot == e.Value) != (i != 11) {
+			t.Errorf("PCR %d: %+v, want %s", i, e, want[i])
+		}
+	}
+	if (verify.Result{}).Explain() != nil {
+		t.Error("the zero result explains something")
+	}
+	if _, news := r.IMA(); !news || r.Boot() == nil || r.Boot().Facts().SecureBoot != "on" {
+		t.Error("the result keeps list or boot log to itself")
 	}
 }

@@ -94,7 +94,8 @@ func CheckQuoteFiles(q QuoteFiles) QuoteCheck {
 	}
 	out.refuse(checkSigner(&a, key))
 	out.refuse(checkNonce(&a, q.Nonce))
-	out.refuse(checkSelection(&a))
+	out.refuse(checkBanks(&a))
+	out.refuse(checkRegisters(&a))
 	if q.PCRs != nil && digest != 0 {
 		out.refuse(checkValues(&a, q.PCRs, digest, out.Facts))
 	}
@@ -142,10 +143,9 @@ func checkNonce(a *attest, nonce []byte) *Rejection {
 	return nil
 }
 
-// checkSelection refuses a selection that proves nothing about a boot: none, the
-// SHA-1 bank alone, and registers that whoever is on the machine can reset.
-func checkSelection(a *attest) *Rejection {
-	strong, all, fixed := false, uint32(0), uint32(0)
+// checkBanks refuses a selection in no good form, and the SHA-1 bank alone.
+func checkBanks(a *attest) *Rejection {
+	strong, any := false, false
 	for i := range a.count {
 		b := &a.banks[i]
 		selected, ok := b.selected()
@@ -157,20 +157,33 @@ func checkSelection(a *attest) *Rejection {
 				return reject(codePCRSelection, "quote selection", "each bank once", a.bankNames())
 			}
 		}
-		all |= selected
-		if b.alg != tpmAlgSHA1 && selected != 0 {
-			strong, fixed = true, fixed|selected&^resettable
+		any = any || selected != 0
+		strong = strong || selected != 0 && b.alg != tpmAlgSHA1
+	}
+	if any && !strong {
+		return reject(codePCRBank, "quote selection", "a bank stronger than SHA-1", a.bankNames())
+	}
+	return nil
+}
+
+// checkRegisters refuses a selection that proves nothing about a boot: of no
+// register, or only of those that whoever is on the machine can reset. Those of
+// the SHA-1 bank do not count beside others.
+func checkRegisters(a *attest) *Rejection {
+	var weak, strong uint32
+	for i := range a.count {
+		selected, _ := a.banks[i].selected()
+		if a.banks[i].alg == tpmAlgSHA1 {
+			weak |= selected
+		} else {
+			strong |= selected
 		}
 	}
-	switch {
-	case all == 0:
-		return reject(codePCRSelection, "quote selection", "at least one PCR", "none")
-	case all&^resettable == 0:
-		return reject(codePCRSelection, "quote selection", "a PCR that cannot be reset (not 16 or 23)", "PCRs "+pcrList(all))
-	case !strong:
-		return reject(codePCRBank, "quote selection", "a bank stronger than SHA-1", a.bankNames())
-	case fixed == 0:
-		return reject(codePCRSelection, "quote selection", "in a bank stronger than SHA-1 a PCR that cannot be reset", "none")
+	if strong == 0 {
+		strong = weak
+	}
+	if strong&^resettable == 0 {
+		return reject(codePCRSelection, "quote selection", "a PCR that cannot be reset (other than 16 and 23)", "PCRs "+pcrList(strong))
 	}
 	return nil
 }

@@ -237,6 +237,7 @@ func TestRefusesToStart(t *testing.T) {
 		{"TLS with a plain issuer", "is not https", exitUsage, []string{"-issuer", "http://127.0.0.1:1", "-tls-cert", cert, "-tls-key", key}},
 		{"trust domain", "-trust-domain", exitUsage, base("-trust-domain", "A/B")},
 		{"no such roots", "no such file", exitEnvironment, base("-ek-roots", filepath.Join(dir, "none"))},
+		{"no such bundle", "-ek-bundle", exitUsage, base("-ek-bundle", "some")},
 		{"roots without certificate", "certificate", exitEnvironment, base("-ek-roots", file)},
 		{"open data directory", "mode 0755", exitEnvironment, base("-data", wide)},
 		{"TLS key for another certificate", "tls", exitEnvironment, base("-tls-cert", cert, "-tls-key", cert)},

@@ -92,7 +92,7 @@ type ekAuthorityJSON struct {
 	name string
 }
 
-func authorityJSON(one *ek.Authority, now time.Time) ekAuthorityJSON {
+func makerJSON(one *ek.Authority, now time.Time) ekAuthorityJSON {
 	c := one.Certificate
 	out := ekAuthorityJSON{
 		Vendor: one.Vendor, Origin: one.Origin, Role: "intermediate", Cloud: one.Cloud, Subject: term.Clean(c.Subject.String()),
@@ -123,7 +123,7 @@ func shortName(name, instead string) string {
 func (a *app) ekRoots(authorities *ek.Authorities) error {
 	out := &ekRootsJSON{Schema: "jurat.ek-roots/v1", Rules: authorities.Rules.Len(), Roots: []ekAuthorityJSON{}}
 	for _, one := range authorities.All() {
-		out.Roots = append(out.Roots, authorityJSON(one, a.now()))
+		out.Roots = append(out.Roots, makerJSON(one, a.now()))
 	}
 	return a.emit(out, func(p *term.Printer) {
 		var rows [][]term.Cell

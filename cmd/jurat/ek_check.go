@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
@@ -134,6 +135,7 @@ type ekCheckJSON struct {
 	Firmware     string           `json:"firmware"` // version, as makers write it
 	Subject      string           `json:"subject"`
 	Issuer       string           `json:"issuer"`
+	IssuerURL    string           `json:"issuer_url"` // where the issuer's certificate is said to be; nothing is fetched
 	Serial       string           `json:"serial"`
 	Key          string           `json:"key"`
 	ROCA         bool             `json:"roca"`
@@ -191,14 +193,14 @@ func (a *app) ekCheck(authorities *ek.Authorities, q *ekQuestion, at time.Time) 
 	if v.Leaf != nil {
 		out.describe(v.Leaf)
 		if one := authorities.Find(v.Leaf.Certificate); one != nil {
-			found := authorityJSON(one, at)
+			found := makerJSON(one, at)
 			out.Authority = &found
 		}
 	}
 	for _, l := range v.Path {
 		sum := sha256.Sum256(l.Certificate.Raw)
 		out.Chain = append(out.Chain, ekLinkJSON{Subject: term.Clean(l.Certificate.Subject.String()), Vendor: l.Vendor, Origin: l.Origin,
-			NotAfter: l.Certificate.NotAfter.UTC(), Digest: fmt.Sprintf("sha-256:%x", sum), name: shortName(l.Certificate.Subject.CommonName, l.Certificate.Subject.String())})
+			NotAfter: l.Certificate.NotAfter.UTC(), Digest: fmt.Sprintf("sha-256:%x", sum), name: shortName(l.Certificate.Subject.CommonName, cmp.Or(l.Certificate.Subject.String(), "(without a subject)"))})
 	}
 	if err := a.emit(out, func(p *term.Printer) { showEK(p, out) }); err != nil {
 		return err
@@ -230,6 +232,9 @@ func (out *ekCheckJSON) describe(c *ek.Certificate) {
 	out.Key, out.ROCA, out.SPKI, out.Digest = c.KeyKind(), c.HasROCA(), c.Pin.String(), digestText(c.Raw)
 	from, until := c.NotBefore.UTC(), c.NotAfter.UTC()
 	out.NotBefore, out.NotAfter = &from, &until
+	if len(c.IssuingCertificateURL) > 0 {
+		out.IssuerURL = term.Clean(c.IssuingCertificateURL[0])
+	}
 	out.Notes = orEmpty(c.Notes)
 }
 
@@ -245,6 +250,9 @@ func showEK(p *term.Printer, out *ekCheckJSON) {
 	}
 	for _, f := range out.Findings {
 		p.Line("  %s: %s", f.Code, f.Text)
+	}
+	if out.Code == string(ek.CodeChain) && len(out.Issuer) > 0 {
+		p.Line("  Is the issuer's certificate missing? --chain adds it as a host would, --roots as an operator.")
 	}
 	if out.Key == "" {
 		return
@@ -267,7 +275,7 @@ func showEK(p *term.Printer, out *ekCheckJSON) {
 	fields := []term.Field{
 		{Label: "manufacturer", Value: maker}, {Label: "model", Value: out.Model}, {Label: "firmware", Value: firmware},
 		{Label: "key", Value: out.Key}, {Label: "ROCA", Value: roca, Style: style}, {Label: "key SHA-256", Value: out.SPKI},
-		{Label: "subject", Value: out.Subject}, {Label: "issuer", Value: out.Issuer}, {Label: "serial", Value: out.Serial},
+		{Label: "subject", Value: out.Subject}, {Label: "issuer", Value: out.Issuer}, {Label: "", Value: out.IssuerURL}, {Label: "serial", Value: out.Serial},
 		{Label: "valid", Value: out.NotBefore.Format(time.RFC3339) + " to " + out.NotAfter.Format(time.RFC3339)},
 	}
 	for _, n := range out.Notes {

@@ -137,8 +137,10 @@ func (s *summaryJSON) show(p *term.Printer) {
 	}
 	p.Fields("  ", fields...)
 	section(p, "Findings: %d", len(s.Findings))
-	rows := make([][]term.Cell, len(s.Findings))
-	for i, f := range s.Findings {
+	sorted := slices.Clone(s.Findings) // the worst first
+	slices.SortStableFunc(sorted, func(a, b eventlog.Finding) int { return rank(a.Severity) - rank(b.Severity) })
+	rows := make([][]term.Cell, len(sorted))
+	for i, f := range sorted {
 		rows[i] = []term.Cell{{Text: string(f.Severity), Style: severityStyle(f.Severity)}, {Text: eventNumber(f.Event)}, {Text: f.Code}, {Text: f.Text}}
 	}
 	if len(rows) > 0 {
@@ -151,6 +153,10 @@ func eventNumber(n int) string {
 		return "-"
 	}
 	return fmt.Sprint(n)
+}
+
+func rank(s eventlog.Severity) int {
+	return slices.Index([]eventlog.Severity{eventlog.Alarm, eventlog.Warning, eventlog.Note}, s)
 }
 
 func severityStyle(s eventlog.Severity) term.Style {

@@ -29,6 +29,9 @@ var scenes = []struct{ name, args string }{
 	{"evidence-show-truncated", "evidence show DIR/truncated.cbor"},
 	{"evidence-show-missing", "evidence show DIR/nowhere.cbor"},
 	{"evidence-last", "evidence last -o DIR/last.cbor"},
+	{"eventlog-show", "eventlog show DIR/log.bin"},
+	{"eventlog-replay", "eventlog replay DIR/log.bin --pcrs DIR/quote.pcrs --userspace DIR/tpm2-measure.log"},
+	{"eventlog-truncated", "eventlog replay DIR/truncated.bin"},
 	{"delegation-show", "delegation show dlg_04hmasr9nf6yy1234567890abc"},
 	{"delegation-list", "delegation list"},
 	{"delegation-request", "delegation request --workload spiffe://example.test/agents/invoice --approver alice@example.test " +
@@ -87,6 +90,7 @@ func TestGolden(t *testing.T) {
 			})
 			write(t, w.path("bundle.cbor"), bundle)
 			write(t, w.path("truncated.cbor"), bundle[:len(bundle)-1])
+			sampleLogs(t, w)
 			write(t, w.path("a.yaml"), []byte("kind: Workload\n"))
 			write(t, w.path("b.yaml"), []byte("---\nkind: Approver\n"))
 			w.stdin = string(bundle)

@@ -233,6 +233,16 @@ func (m *Maker) Certificate(t testing.TB, c *Chip, change func(*x509.Certificate
 	return sign(t, template, m.Intermediate, &c.ek.PublicKey, m.key).Raw
 }
 
+// AKCertificate returns what a cloud provider certifies: the AK, for signing.
+func (m *Maker) AKCertificate(t testing.TB, c *Chip) []byte {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(12), Subject: pkix.Name{CommonName: "vm"}, NotBefore: m.Root.NotBefore, NotAfter: m.Root.NotAfter,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+	return sign(t, template, m.Intermediate, &c.ak.PublicKey, m.key).Raw
+}
+
 // directoryName is a subject alternative name as EK certificates have it.
 func directoryName(t testing.TB) []byte {
 	t.Helper()
