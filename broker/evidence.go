@@ -233,6 +233,9 @@ func (b *Broker) accept(ctx context.Context, s *submission) (*evidenceAnswer, *o
 		if err := b.append(tx, d); err != nil {
 			return err
 		}
+		if err := b.endEpoch(tx, s); err != nil {
+			return err
+		}
 		for _, row := range rows {
 			if err := tx.AddEvidence(row); err != nil {
 				return err
