@@ -79,6 +79,9 @@ func (h *Host) Latch() {
 	h.PCRs[tpm.DefaultLatch] = latched[:]
 }
 
+// Break lets the agent say that its register is no longer what it should be.
+func (h *Host) Break() { h.Anchor, h.register = evidence.AnchorBroken, nil }
+
 func (h *Host) registerName() []byte {
 	if h.Anchor != evidence.AnchorNVLatch {
 		return nil
