@@ -60,7 +60,7 @@ func sampleIMA(t *testing.T, w *world) *strings.Replacer {
 	write(t, w.path("list.ima"), list)
 	write(t, w.path("torn.ima"), list[:len(list)-3])
 	write(t, w.path("list.txt"), []byte(asciiList(t, list)))
-	return strings.NewReplacer("SHA256", hex.EncodeToString(r.SHA256[:]), "PADDED", hex.EncodeToString(r.Padded[:]))
+	return strings.NewReplacer("SHA256", hex.EncodeToString(r.SHA256[:]), "PADDED", hex.EncodeToString(r.Padded[:]), "NONCE", quoteNonce)
 }
 
 func imaReplayOf(t *testing.T, list []byte) ima.Replay {
