@@ -236,7 +236,7 @@ func (e *examination) kernelImage() Check {
 }
 
 // commandLine holds the running kernel's command line against those measured.
-// GRUB puts the kernel's file name first, which the kernel has as BOOT_IMAGE.
+// GRUB puts the kernel's file first, and the kernel has it as BOOT_IMAGE.
 func (e *examination) commandLine() Check {
 	const name = "command line"
 	if c, none := e.noLog(name); none {
@@ -250,11 +250,17 @@ func (e *examination) commandLine() Check {
 	if err != nil {
 		return unread(name, "/proc/cmdline", err)
 	}
-	plain := strings.TrimPrefix(running, "BOOT_IMAGE=")
+	words := strings.Fields(running)
+	image := len(words) > 0 && strings.HasPrefix(words[0], "BOOT_IMAGE=")
+	if image {
+		words = words[1:]
+	}
 	for _, line := range measured {
-		line = strings.TrimPrefix(strings.TrimSpace(line), "BOOT_IMAGE=")
-		_, rest, _ := strings.Cut(line, " ")
-		if plain == line || plain == rest {
+		made := strings.Fields(line)
+		if image && len(made) > 0 {
+			made = made[1:]
+		}
+		if slices.Equal(words, made) {
 			return Check{name, OK, "as measured: " + clip(running, 60), ""}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/eventlog"
@@ -35,7 +36,7 @@ func TestHealthy(t *testing.T) {
 	want(t, first, "register", OK, "0x01906a72 is free", "")
 	want(t, first, "boot PCRs", OK, "0 to 7", "")
 	want(t, first, "Secure Boot", OK, "on", "")
-	want(t, first, "command line", OK, "as measured: BOOT_IMAGE=/vmlinuz", "")
+	want(t, first, "command line", OK, "as measured: BOOT_IMAGE=/boot/vmlinuz", "")
 	want(t, first, "IMA", OK, "3 entries, policy tcb: as PCR 10 says", "")
 	want(t, first, "sensor", OK, "tier tracepoint", "")
 	want(t, first, "lockdown", OK, "integrity", "")
@@ -70,8 +71,10 @@ func testMakers(t *testing.T, r *rig) {
 	var err error
 	r.opts.Authorities, err = ek.Open(ek.BundleShipped)
 	must(t, err)
-	want(t, r.run(), "EK rsa-2048", Warn, "not believed, E_EK_", "--ek-roots, or pin the key:\njurat host add NAME --ek-pin "+pin)
-	r.opts.Authorities = nil
+	want(t, r.run(), "EK rsa-2048", Warn, "not believed, E_EK_CHAIN", "--ek-roots, or pin the key:\njurat host add NAME --ek-pin "+pin)
+	r.opts.Authorities, r.opts.Now = believed, r.opts.Now.Add(-24*time.Hour)
+	want(t, r.run(), "EK rsa-2048", Warn, "not believed, E_EK_NOT_YET_VALID", "timedatectl")
+	r.opts.Authorities, r.opts.Now = nil, r.opts.Now.Add(24*time.Hour)
 	want(t, r.run(), "EK rsa-2048", Unknown, "nobody's", "--ek-roots DIR")
 	deny := func(rule string) *Report {
 		dir := t.TempDir()
@@ -90,7 +93,6 @@ func testMakers(t *testing.T, r *rig) {
 }
 
 func testFiles(t *testing.T, r *rig) {
-	defer r.booted()
 	for _, c := range []struct {
 		path, content string
 		name          string
@@ -111,7 +113,7 @@ func testFiles(t *testing.T, r *rig) {
 		{securityFS + "/lockdown", "x\n", "lockdown", Unknown, "not understood", "lockdown=integrity"},
 		{"/var/lib/jurat/identity.json", "{", "enrolment", Bad, "malformed", "juratd enrol"},
 		{osLogPath, "{}", "system log", Warn, osLogPath, "restart"},
-		{securityFS + "/tpm0/binary_bios_measurements", "x", "boot log", Bad, "truncated", "update the firmware"},
+		{securityFS + "/tpm0/binary_bios_measurements", "x", "boot log", Bad, "malformed event log", "update the firmware"},
 	} {
 		before, err := os.ReadFile(r.opts.Root + c.path)
 		r.write(c.path, c.content)
@@ -249,7 +251,6 @@ func testCoverage(t *testing.T, r *rig) {
 	got := r.run()
 	want(t, got, "PCR banks", Bad, "sha1 is active, and boot log event 1 has no digest for it: refused (E_BANKS)", "tpm2_pcrallocate sha1:none")
 	want(t, got, "boot PCRs", OK, "0 to 7", "")
-	r.booted()
 }
 
 // A TPM as it left no factory: no certificates, and the keys are made anew.

@@ -99,6 +99,8 @@ func (e *examination) certified(k *Key, c Check, key tpm.EK, spki []byte, pin st
 		c.Status, c.Hint = Bad, "update the TPM's firmware, or use another TPM"
 	case ek.CodeChain, ek.CodeAuthority, ek.CodeManufacturer:
 		c.Hint = "the maker's certificates for the broker and --ek-roots, or pin the key:\n" + pin
+	case ek.CodeNotYet:
+		c.Hint = "is this machine's clock right? 'timedatectl'"
 	default:
 		c.Hint = pin
 	}

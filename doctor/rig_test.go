@@ -60,7 +60,7 @@ func bare(t *testing.T) *rig {
 	r.opts = Options{Root: t.TempDir(), Now: time.Now(), Patience: time.Minute, Sensor: func() (string, error) { return "tracepoint", nil }}
 	r.write("/proc/sys/kernel/osrelease", "6.12.1-test\n")
 	r.write("/proc/sys/kernel/random/boot_id", bootID+"\n")
-	r.write("/proc/cmdline", "BOOT_IMAGE=/vmlinuz-"+bootlog.DefaultKernel+" "+bootlog.DefaultCommandLine+"\n")
+	r.write("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz-"+bootlog.DefaultKernel+" "+bootlog.DefaultCommandLine+"\n")
 	r.write(btfPath, "")
 	r.write(securityFS+"/lockdown", "none [integrity] confidentiality\n")
 	r.write("/var/lib/jurat/identity.json", `{"host": "spiffe://example.test/host/h1", "level": "ek-cert", "issuer": "https://broker.example"}`)
@@ -79,7 +79,7 @@ func healthy(t *testing.T, opts softtpm.Options) *rig {
 	r.chip, err = softtpm.Start(dir, opts)
 	must(t, err)
 	t.Cleanup(func() { r.chip.Stop() })
-	r.opts.TPM = r.chip.Path()
+	r.opts.TPM, r.opts.Now = r.chip.Path(), time.Now() // its certificates are young
 	if !opts.Blank {
 		r.opts.Authorities, err = ek.Open(ek.BundleNone, r.chip.RootCA(), r.chip.IssuerCA())
 		must(t, err)
