@@ -111,18 +111,19 @@ func (e *examination) room() Check {
 		return Check{name, Unknown, noTPM, ""}
 	}
 	r := e.chip.survey.Room
-	text := fmt.Sprintf("%s in use", plural(len(e.chip.survey.Indexes), "NV index", "NV indexes"))
+	text, join := fmt.Sprintf("%s in use", plural(len(e.chip.survey.Indexes), "NV index", "NV indexes")), "; room for"
 	for _, left := range []struct {
 		n    int64
 		what string
 	}{{r.CountersLeft, "counters"}, {r.TransientLeft, "loaded keys"}, {r.SessionsLeft, "sessions"}} {
 		if left.n >= 0 {
-			text += fmt.Sprintf(", room for %d %s", left.n, left.what)
+			text += fmt.Sprintf("%s %d %s", join, left.n, left.what)
+			join = ","
 		}
 	}
 	switch {
 	case r.TransientLeft == 0 || r.SessionsLeft == 0:
-		return Check{name, Warn, text, "use /dev/tpmrm0; 'tpm2_flushcontext -t -l -s' removes what others left behind"}
+		return Check{name, Warn, text, "use /dev/tpmrm0; 'tpm2_flushcontext -t', or -l or -s, removes what others left behind"}
 	case r.CountersLeft == 0 && !(e.chip.stateErr == nil && e.chip.state.Ours):
 		return Check{name, Warn, text, "NV memory may be full: 'tpm2_getcap handles-nv-index' lists it; remove what nobody needs"}
 	}
@@ -141,8 +142,13 @@ func (e *examination) disks() Check {
 	case err != nil:
 		return unread(name, path, err)
 	}
+	return crypttab(name, string(raw), e.Register.Latch)
+}
+
+// crypttab looks through /etc/crypttab (crypttab(5)).
+func crypttab(name, raw string, latch uint8) Check {
 	sealed := 0
-	for line := range strings.Lines(string(raw)) {
+	for line := range strings.Lines(raw) {
 		fields := strings.Fields(line)
 		if len(fields) < 4 || strings.HasPrefix(fields[0], "#") {
 			continue
@@ -153,19 +159,19 @@ func (e *examination) disks() Check {
 			switch {
 			case key == "tpm2-device":
 				sealed++
-			case key == "tpm2-pcrs" && namesPCR(value, e.Register.Latch):
-				return Check{name, Warn, fmt.Sprintf("%s is sealed to PCR %d, the latch", volume, e.Register.Latch),
+			case key == "tpm2-pcrs" && namesPCR(value, latch):
+				return Check{name, Warn, fmt.Sprintf("%s is sealed to PCR %d, the latch", volume, latch),
 					"choose another latch with --latch, or it opens only before juratd starts"}
-			case key == "tpm2-measure-pcr" && (namesPCR(value, e.Register.Latch) || value == "yes" && e.Register.Latch == 15):
-				return Check{name, Warn, fmt.Sprintf("opening %s extends PCR %d, the latch", volume, e.Register.Latch), "choose another latch with --latch"}
+			case key == "tpm2-measure-pcr" && (namesPCR(value, latch) || value == "yes" && latch == 15):
+				return Check{name, Warn, fmt.Sprintf("opening %s extends PCR %d, the latch", volume, latch), "choose another latch with --latch"}
 			}
 		}
 	}
 	if sealed > 0 {
-		return Check{name, OK, fmt.Sprintf("%s, none named with PCR %d", plural(sealed, "volume opened by the TPM", "volumes opened by the TPM"), e.Register.Latch),
-			"'systemd-cryptenroll DEVICE' and 'clevis luks list' show PCRs that " + path + " does not"}
+		return Check{name, OK, fmt.Sprintf("%s, none named with PCR %d", plural(sealed, "volume opened by the TPM", "volumes opened by the TPM"), latch),
+			"'systemd-cryptenroll DEVICE' and 'clevis luks list' show PCRs that crypttab does not"}
 	}
-	return Check{name, OK, "none in " + path, ""}
+	return Check{name, OK, "none in /etc/crypttab", ""}
 }
 
 // pcrNames are systemd's words for PCRs that may be a latch
