@@ -49,13 +49,32 @@ type Measurer interface {
 
 // Chip is what the agent needs of the TPM.
 type Chip interface {
-	// Name is the TPM2B_NAME of the attestation key.
-	Name() []byte
-	// Quote signs the digest of a header together with the PCRs.
-	Quote(context.Context, evidence.Hash) (evidence.Quote, error)
+	Signer
+	Registrar
 	// Clock tells how often the TPM was reset.
 	Clock(context.Context) (tpm.Clock, error)
 	Close() error
+}
+
+// Signer is the attestation key.
+type Signer interface {
+	// Name is its TPM2B_NAME.
+	Name() []byte
+	// Quote signs the digest of a header together with the PCRs.
+	Quote(context.Context, evidence.Hash) (evidence.Quote, error)
+	// AuditBanks has the TPM say which PCR banks are active, and signs that.
+	AuditBanks(context.Context, evidence.Hash) ([]byte, evidence.Certification, error)
+}
+
+// Registrar finds registers. They are good as long as the Chip is open.
+type Registrar interface {
+	// Register finds the register that a PCR latches, and its state.
+	Register(context.Context, tpm.RegisterOptions) (*tpm.LatchRegister, tpm.RegisterState, error)
+	// NvPCR finds a register of systemd's.
+	NvPCR(ctx context.Context, index uint32, initial []byte) (*tpm.Register, error)
+	// Certify signs the digest of a header together with a register's value,
+	// which it returns.
+	Certify(context.Context, *tpm.Register, evidence.Hash) (evidence.Certification, evidence.Hash, error)
 }
 
 // Broker is what the agent needs of station 7 (*brokerclient.Client).
@@ -108,6 +127,9 @@ type Agent struct {
 	boot     func() uint64
 
 	log       *logstore.Log
+	sealing   sync.Mutex // held while a checkpoint is made
+	ima       *imaList
+	osLogPath string
 	table     *table
 	epoch     atomic.Pointer[epoch]
 	queue     chan *program // execs to be measured; watch closes it
@@ -128,6 +150,10 @@ type Agent struct {
 
 	// Of the goroutine that answers.
 	chip     Chip // nil: not open
+	anchor   *anchor
+	banks    *evidence.Banks // of the epoch banksOf
+	banksOf  *epoch
+	caught   catchUp // of the broker, with the IMA list
 	bootLog  []byte
 	bootHash evidence.Value[evidence.Hash]
 

@@ -67,16 +67,14 @@ func (a *Agent) logReleases(batch []*visit, quote *evidence.Quote) error {
 
 // bundle puts together what the broker gets. Visits that do not fit go with
 // the next quote: their leaves stay behind, as hashes in the others' proofs.
-func (a *Agent) bundle(batch []*visit, check *sealed, l *leaves, header []byte, quote evidence.Quote, challenge *brokerclient.Challenge) (data []byte, now, later []*visit, err error) {
+func (a *Agent) bundle(batch []*visit, check *sealed, l *leaves, p *proof, challenge *brokerclient.Challenge) (data []byte, now, later []*visit, err error) {
 	b := &evidence.Bundle{
-		UEID: a.identity.UEID, Nonce: challenge.Nonce, RawHeader: header, Quote: quote, RawChk: check.raw,
+		UEID: a.identity.UEID, Nonce: challenge.Nonce, RawHeader: p.header, Quote: p.quote, RawChk: check.raw,
+		Register: p.register, Banks: p.banks, BootLog: p.bootLog, OSLog: p.osLog, IMA: p.ima,
 		Consistency: evidence.Consistency{From: challenge.LogSize},
 	}
 	if b.Consistency.Proof, err = a.log.Consistency(check.Size, challenge.LogSize); err != nil {
 		return nil, batch, nil, fault(codeLog, "%v", err)
-	}
-	if hash, known := a.bootHash.Get(); known && hash != challenge.BootLog {
-		b.BootLog = a.bootLog
 	}
 	for now = batch; ; now = batch[:len(now)-(len(now)+9)/10] {
 		later = batch[len(now):]

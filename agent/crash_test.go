@@ -12,12 +12,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jurat-dev/jurat/evidence"
 )
 
 // victim is set in an agent that is killed: what it runs with.
 const victim = "JURAT_AGENT_VICTIM"
 
-type victimConfig struct{ State, URL, Origin, LogKey, TPM, Task string }
+type victimConfig struct{ State, URL, Origin, LogKey, TPM, BootLog, Task string }
 
 // TestVictim is that agent. It obtains one credential after the other.
 func TestVictim(t *testing.T) {
@@ -31,7 +33,7 @@ func TestVictim(t *testing.T) {
 	}
 	r := newRig(t)
 	r.double.url, r.double.origin, r.double.logKey = c.URL, c.Origin, c.LogKey
-	r.state = c.State
+	r.state, r.logs.boot, r.anchor.Mode = c.State, c.BootLog, evidence.AnchorNVLatch
 	r.open = func(ctx context.Context) (Chip, error) { return openChip(ctx, c.TPM) }
 	r.start()
 	for generation := uint32(1); ; generation++ {
@@ -49,7 +51,7 @@ func TestCrashLoop(t *testing.T) {
 	const kills = 15
 	r := newRig(t)
 	device := r.withTPM()
-	config := victimConfig{r.state, r.double.url, r.double.origin, r.double.logKey, device.Path(), r.double.task.ID}
+	config := victimConfig{r.state, r.double.url, r.double.origin, r.double.logKey, device.Path(), device.EventLog(), r.double.task.ID}
 	raw, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)

@@ -170,8 +170,9 @@ func (d *desk) waiting() int {
 }
 
 // take waits for the next batch: at least one visit, at most what fits into
-// one quote and one bundle. It returns nil when ctx ends.
-func (d *desk) take(ctx context.Context) []*visit {
+// one quote and one bundle. It returns nil when ctx ends, or when idle says so
+// while nobody waits.
+func (d *desk) take(ctx context.Context, idle <-chan time.Time) []*visit {
 	var closing <-chan time.Time // when not to wait any longer
 	for {
 		d.mu.Lock()
@@ -193,8 +194,14 @@ func (d *desk) take(ctx context.Context) []*visit {
 				return batch
 			}
 		}
+		waiting := len(d.ready) > 0
 		d.mu.Unlock()
+		if waiting {
+			idle = nil
+		}
 		select {
+		case <-idle:
+			return nil
 		case <-changed:
 		case <-closing:
 			closing = expired

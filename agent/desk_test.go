@@ -22,7 +22,7 @@ func TestDeskFillsABundleAndNoMore(t *testing.T) {
 	}
 	total := 0
 	for total < 100 {
-		batch := d.take(t.Context())
+		batch := d.take(t.Context(), nil)
 		size := bundleFrame
 		for _, v := range batch {
 			size += v.size()
@@ -34,7 +34,7 @@ func TestDeskFillsABundleAndNoMore(t *testing.T) {
 	}
 	// One that is too large alone goes alone: the broker may have the boot log.
 	d.arrive()(newVisit(t.Context(), evidence.MaxBundle))
-	if n := len(d.take(t.Context())); n != 1 {
+	if n := len(d.take(t.Context(), nil)); n != 1 {
 		t.Errorf("batch of %d", n)
 	}
 }
@@ -49,7 +49,7 @@ func TestDeskWaitsForThoseBeingMeasured(t *testing.T) {
 		third(nil) // its measurement failed
 	}()
 	begin := time.Now()
-	if n := len(d.take(t.Context())); n != 2 {
+	if n := len(d.take(t.Context(), nil)); n != 2 {
 		t.Errorf("batch of %d, two were on their way", n)
 	}
 	if waited := time.Since(begin); waited < 200*time.Millisecond || waited > 10*time.Second {
@@ -58,14 +58,14 @@ func TestDeskWaitsForThoseBeingMeasured(t *testing.T) {
 	// Nobody waits for it a second time.
 	d.arrive()(newVisit(t.Context(), 1))
 	begin = time.Now()
-	if n := len(d.take(t.Context())); n != 1 || time.Since(begin) > 200*time.Millisecond {
+	if n := len(d.take(t.Context(), nil)); n != 1 || time.Since(begin) > 200*time.Millisecond {
 		t.Errorf("batch of %d after %v", n, time.Since(begin))
 	}
 	if d.waiting() != 1 {
 		t.Errorf("%d waiting", d.waiting())
 	}
 	slow(newVisit(t.Context(), 1))
-	if n := len(d.take(t.Context())); n != 1 || d.waiting() != 0 || d.worth != 0 {
+	if n := len(d.take(t.Context(), nil)); n != 1 || d.waiting() != 0 || d.worth != 0 {
 		t.Errorf("batch of %d, %d waiting, %d worth it", n, d.waiting(), d.worth)
 	}
 }
@@ -78,7 +78,7 @@ func TestDeskForgetsWhoGaveUp(t *testing.T) {
 	for _, v := range []*visit{gone, here} {
 		d.arrive()(v)
 	}
-	if batch := d.take(t.Context()); len(batch) != 1 || batch[0] != here {
+	if batch := d.take(t.Context(), nil); len(batch) != 1 || batch[0] != here {
 		t.Errorf("batch of %d", len(batch))
 	}
 	select {
@@ -94,7 +94,7 @@ func TestDeskForgetsWhoGaveUp(t *testing.T) {
 	}
 	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
-	if batch := d.take(ctx); batch != nil {
+	if batch := d.take(ctx, nil); batch != nil {
 		t.Errorf("batch of %d after the end", len(batch))
 	}
 }

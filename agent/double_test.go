@@ -9,10 +9,12 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +44,11 @@ type double struct {
 	host      verify.Host
 	nonces    map[string]time.Time
 	refs      map[string]evidence.Request
-	bundles   []*evidence.Bundle
+	bundles   []*evidence.Bundle // that were true
+	partial   []*evidence.Bundle // that brought a part of the IMA list
+	codes     []string           // of refusals
+	expect    []string           // codes that are no failure of the test
+	policy    verify.Policy
 	sizes     []int
 	exchanges int
 	hashes    []evidence.Hash
@@ -56,7 +62,7 @@ type double struct {
 }
 
 func newDouble(t testing.TB) *double {
-	d := &double{t: t, nonces: make(map[string]time.Time), refs: make(map[string]evidence.Request), origin: "jurat.dev/log/double", lifetime: 300}
+	d := &double{t: t, nonces: make(map[string]time.Time), refs: make(map[string]evidence.Request), origin: "jurat.dev/log/double", lifetime: 300, policy: policy()}
 	private, public, err := note.GenerateKey(rand.Reader, d.origin)
 	if err != nil {
 		t.Fatal(err)
@@ -137,9 +143,12 @@ func (d *double) challenge(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.nonces[string(nonce)] = time.Now().Add(30 * time.Second)
-	have := map[string]any{"log_size": 0}
+	have := map[string]any{"log_size": 0, "ima_count": d.host.IMA.Position().Count}
 	if d.host.Last != nil {
 		have["log_size"] = d.host.Last.Size
+		if d.host.Last.Register != nil {
+			have["register_size"] = d.host.Last.Register.Size
+		}
 		if !d.host.Last.BootLog.IsZero() {
 			have["boot_log"] = d.host.Last.BootLog.String()
 		}
@@ -167,14 +176,16 @@ func (d *double) evidence(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if d.host.AKPublic != nil {
-		result, err := verify.Bundle(b, d.host, verify.Challenge{Broker: d.url, Nonce: b.Nonce, Expires: expires}, policy(), time.Now())
-		if err != nil {
-			d.t.Errorf("the agent sent evidence that is not true: %v", err)
-			refuse(w, "E_VERIFY", "never", err)
+		result, err := verify.Bundle(b, d.host, verify.Challenge{Broker: d.url, Nonce: b.Nonce, Expires: expires}, d.policy, time.Now())
+		if rejection, is := errors.AsType[*verify.Rejection](err); is {
+			d.refused(w, b, rejection)
 			return
 		}
 		next := result.Next()
-		d.host.Last = &next
+		d.host.Last, d.host.Boot = &next, result.Boot()
+		if update, any := result.IMA(); any {
+			d.host.IMA = d.host.IMA.Advanced(update)
+		}
 	} else {
 		d.host.Last = &verify.State{Size: b.Checkpoint.Size}
 	}
@@ -186,6 +197,23 @@ func (d *double) evidence(w http.ResponseWriter, r *http.Request) {
 		requests = append(requests, map[string]any{"index": l.Index, "txn": "t-" + ref, "evidence_ref": ref, "verdict": "affirming", "failed": []any{}})
 	}
 	say(w, 200, map[string]any{"expires_in": 30, "txn": "t-bundle", "verdict": "affirming", "requests": requests})
+}
+
+// refused answers a bundle that is not true. Only what a test expects may be
+// refused; progress is not a refusal.
+func (d *double) refused(w http.ResponseWriter, b *evidence.Bundle, rejection *verify.Rejection) {
+	code := string(rejection.Code)
+	if update, more := rejection.Progress(); more {
+		d.host.IMA = d.host.IMA.Advanced(update)
+		d.partial = append(d.partial, b)
+		refuse(w, code, "now", rejection)
+		return
+	}
+	d.codes = append(d.codes, code)
+	if !slices.Contains(d.expect, code) {
+		d.t.Errorf("the agent sent evidence that is not true: %v", rejection)
+	}
+	refuse(w, code, "never", rejection)
 }
 
 // policy is the broker's own. A software TPM's clock is not safe at first.

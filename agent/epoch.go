@@ -4,12 +4,14 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/jurat-dev/jurat/agent/internal/logstore"
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/tpm"
 )
 
 // Why an epoch begins (spec/evidence.md section 4.2).
@@ -17,6 +19,8 @@ const (
 	reasonFirst         = "first"         // the log is new
 	reasonRestart       = "restart"       // the agent ended in good order before
 	reasonBoot          = "boot"          // the machine was started
+	reasonResume        = "resume"        // the machine slept; PCRs and register are what they were
+	reasonHibernate     = "hibernate"     // the machine's power was off; PCRs and register begin anew
 	reasonDiscontinuity = "discontinuity" // anything else: a crash, a reset of the TPM
 )
 
@@ -29,13 +33,18 @@ type epoch struct {
 	since  time.Time
 	// The TPM's counts when it began. A change of either ends it.
 	resets, restarts uint32
+	// Entries of the log when the TPM started: what the broker saw of a log that
+	// is shorter was of another start. Only the goroutine that answers reads it.
+	floor uint64
 
 	lost   atomic.Uint64 // kernel records lost
 	taints atomic.Uint64 // taint entries
 }
 
-// begin opens a new epoch: a start entry and a checkpoint about it.
-func (a *Agent) begin(reason string, number uint64, resets, restarts uint32) error {
+// begin opens a new epoch: a start entry and a checkpoint about it, which is
+// anchored. The register was looked at. floor is that of the epoch before if
+// the TPM has not started anew since.
+func (a *Agent) begin(ctx context.Context, reason string, number, floor uint64, clock tpm.Clock) error {
 	start := &evidence.Start{
 		Reason: reason, Epoch: number, BootID: a.host.bootID, Agent: a.version, AgentDigest: a.host.agent,
 		Kernel: a.host.kernel, Tier: a.facts.Tier, Sensor: a.facts.Object, Programs: a.facts.Programs,
@@ -49,21 +58,32 @@ func (a *Agent) begin(reason string, number uint64, resets, restarts uint32) err
 	if err != nil {
 		return fmt.Errorf("start of epoch %d: %w", number, err)
 	}
-	e := &epoch{number: number, raw: raw, since: a.now(), resets: resets, restarts: restarts}
+	e := &epoch{number: number, raw: raw, since: a.now(), resets: clock.ResetCount, restarts: clock.RestartCount, floor: floor}
 	if e.index, e.leaf, err = a.log.Append(raw); err != nil {
 		return err
 	}
+	if e.floor == 0 {
+		e.floor = e.index + 1
+	}
 	a.epoch.Store(e)
-	if _, err := a.checkpoint(); err != nil {
+	check, err := a.checkpoint()
+	if err != nil {
 		return err
 	}
-	a.logger.Info("epoch begins", "epoch", number, "reason", reason, "entry", e.index, "tier", a.facts.Tier)
+	if err := a.anchorTo(ctx, check); err != nil {
+		return err
+	}
+	a.logger.Info("epoch begins", "epoch", number, "reason", reason, "entry", e.index, "tier", a.facts.Tier, "anchor", a.anchor.mode())
 	return nil
 }
 
 // firstEpoch opens the epoch of this run of the agent.
-func (a *Agent) firstEpoch(r logstore.Recovery, clean bool, resets, restarts uint32) error {
+func (a *Agent) firstEpoch(ctx context.Context, r logstore.Recovery, clean bool, clock tpm.Clock) error {
 	last, _ := a.log.Last()
+	floor, err := a.log.FirstOf(a.host.bootID)
+	if err != nil {
+		return err
+	}
 	reason := reasonRestart
 	switch {
 	case a.log.Size() == 0:
@@ -73,7 +93,10 @@ func (a *Agent) firstEpoch(r logstore.Recovery, clean bool, resets, restarts uin
 	case !clean || r.Cut > 0:
 		reason = reasonDiscontinuity
 	}
-	if err := a.begin(reason, r.Epoch+1, resets, restarts); err != nil {
+	if err := a.anchor.settle(ctx, a.chip, clock, a.host.bootID); err != nil {
+		return fmt.Errorf("%w with -anchor %s: %w", ErrAnchor, a.anchor.options.Mode, err)
+	}
+	if err := a.begin(ctx, reason, r.Epoch+1, floor, clock); err != nil {
 		return err
 	}
 	if r.Cut > 0 {
@@ -92,10 +115,13 @@ type sealed struct {
 
 // checkpoint makes everything logged so far durable and commits to it.
 func (a *Agent) checkpoint() (*sealed, error) {
+	a.sealing.Lock() // so that no checkpoint has less of the IMA list than the one before
+	defer a.sealing.Unlock()
 	e := a.epoch.Load()
+	count, digest := a.ima.advance()
 	c, raw, err := a.log.Commit(func(c *evidence.Checkpoint) {
 		c.AKName, c.BootID, c.Epoch = a.identity.AKName, a.host.bootID, e.number
-		c.IMADigest = evidence.Unknown[evidence.Hash]("not-collected")
+		c.IMACount, c.IMADigest = count, digest
 		c.Lost, c.Taints, c.At = e.lost.Load(), e.taints.Load(), a.boot()
 	})
 	if err != nil {

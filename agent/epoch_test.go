@@ -12,6 +12,7 @@ import (
 
 	"github.com/jurat-dev/jurat/agent/local"
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/tpm"
 )
 
 // epochs lists the epochs in the log, each with its reason.
@@ -158,7 +159,7 @@ func TestNewBootIsANewEpoch(t *testing.T) {
 	a := r.agent
 	a.host.bootID = []byte("another boot id.")
 	recovery := r.reopen()
-	if err := a.firstEpoch(recovery, true, 0, 0); err != nil {
+	if err := a.firstEpoch(t.Context(), recovery, true, tpm.Clock{}); err != nil {
 		t.Fatal(err)
 	}
 	es := r.entries()

@@ -266,7 +266,7 @@ func TestBootLog(t *testing.T) {
 		if err := make(path); err != nil {
 			t.Fatal(err)
 		}
-		if raw, hash := readBootLog(path); raw != nil || hash.Reason() != want {
+		if raw, hash := readLog(path, maxBootLog); raw != nil || hash.Reason() != want {
 			t.Errorf("%s: %d bytes, %s", want, len(raw), hash)
 		}
 	}

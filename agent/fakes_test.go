@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -272,6 +273,27 @@ func (c *fakeChip) Quote(_ context.Context, q evidence.Hash) (evidence.Quote, er
 		c.during()
 	}
 	return evidence.Quote{Attest: binary.BigEndian.AppendUint32(q[:], uint32(c.quotes)), Signature: []byte{1}}, nil
+}
+
+// AuditBanks says what a TPM with the SHA-256 bank does; nobody signs it.
+func (c *fakeChip) AuditBanks(context.Context, evidence.Hash) ([]byte, evidence.Certification, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return []byte{0}, evidence.Certification{Attest: []byte{1}, Signature: []byte{1}}, c.gone
+}
+
+var errNoRegister = errors.New("the fake has no register")
+
+func (c *fakeChip) Register(context.Context, tpm.RegisterOptions) (*tpm.LatchRegister, tpm.RegisterState, error) {
+	return nil, tpm.RegisterState{}, errNoRegister
+}
+
+func (c *fakeChip) NvPCR(context.Context, uint32, []byte) (*tpm.Register, error) {
+	return nil, errNoRegister
+}
+
+func (c *fakeChip) Certify(context.Context, *tpm.Register, evidence.Hash) (evidence.Certification, evidence.Hash, error) {
+	return evidence.Certification{}, evidence.Hash{}, errNoRegister
 }
 
 func (c *fakeChip) Clock(context.Context) (tpm.Clock, error) {

@@ -27,6 +27,7 @@ const (
 	codeSensor      = local.CodeSensor
 	codeLog         = local.CodeLog
 	codeEpoch       = local.CodeEpoch
+	codeAnchor      = local.CodeAnchor
 	codeTooLarge    = local.CodeTooLarge
 	codeNone        = local.CodeNone
 	codeInternal    = local.CodeInternal

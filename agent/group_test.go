@@ -33,6 +33,7 @@ func (r *rig) withTPM() *softtpm.TPM {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.logs.boot, r.anchor.Mode = device.EventLog(), evidence.AnchorNVLatch
 	r.t.Cleanup(func() {
 		if err := device.Stop(); err != nil {
 			r.t.Error(err)

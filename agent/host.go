@@ -111,8 +111,9 @@ func chosen(s string) string {
 // maxBootLog is the longest boot event log that fits a bundle beside the rest.
 const maxBootLog = 1 << 20
 
-// readBootLog returns the firmware's event log as the kernel keeps it.
-func readBootLog(path string) ([]byte, evidence.Value[evidence.Hash]) {
+// readLog returns a log of measurements, and its digest, if it has at most
+// limit bytes.
+func readLog(path string, limit int) ([]byte, evidence.Value[evidence.Hash]) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, evidence.Unknown[evidence.Hash]("no-log")
@@ -121,13 +122,13 @@ func readBootLog(path string) ([]byte, evidence.Value[evidence.Hash]) {
 		return nil, evidence.Unknown[evidence.Hash]("unreadable")
 	}
 	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxBootLog+1))
+	raw, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	switch {
 	case err != nil:
 		return nil, evidence.Unknown[evidence.Hash]("unreadable")
 	case len(raw) == 0:
 		return nil, evidence.Unknown[evidence.Hash]("no-log")
-	case len(raw) > maxBootLog:
+	case len(raw) > limit:
 		return nil, evidence.Unknown[evidence.Hash]("truncated")
 	}
 	return raw, evidence.Known(evidence.Hash(sha256.Sum256(raw)))

@@ -117,11 +117,13 @@ func (a *Agent) status() *local.Status {
 	e := a.epoch.Load()
 	s := &local.Status{
 		Version: a.version, Host: a.identity.Host, Broker: a.identity.Issuer, BrokerState: notContact,
-		Tier: a.facts.Tier, Anchor: evidence.AnchorNone, Kernel: a.host.kernel, Identity: a.mode.String(),
+		Tier: a.facts.Tier, Kernel: a.host.kernel, Identity: a.mode.String(),
 		Epoch: e.number, Since: e.since.Unix(), LogSize: a.log.Size(), Sequence: a.log.Quoted().Sequence,
 		Lost: e.lost.Load(), Taints: e.taints.Load(), Waiting: a.desk.waiting(),
 		Quotes: a.quotes.Load(), Answered: a.answered.Load(),
 	}
+	said := a.anchor.said.Load()
+	s.Anchor, s.AnchorFault = said.mode, said.why
 	if mood := a.mood.Load(); mood != nil {
 		s.BrokerState = *mood
 	}

@@ -5,15 +5,29 @@ package agent
 
 import (
 	"context"
+	"time"
+
+	"github.com/jurat-dev/jurat/evidence"
 )
 
 // answerAll takes batch after batch, one at a time: each challenge says what
 // the broker has, and that must not change before it is answered.
 func (a *Agent) answerAll(ctx context.Context) error {
-	for batch := a.desk.take(ctx); batch != nil; batch = a.desk.take(ctx) {
-		rest, err := a.answer(ctx, batch)
-		for _, v := range rest {
-			a.retry(v, err)
+	idle := time.NewTicker(anchorEvery)
+	defer idle.Stop()
+	for ctx.Err() == nil {
+		batch := a.desk.take(ctx, idle.C)
+		if batch == nil && ctx.Err() == nil {
+			if err := a.anchorIdle(ctx); err != nil && ctx.Err() == nil {
+				a.logger.Warn("the log is not anchored", "error", err)
+			}
+		}
+		if batch != nil {
+			rest, err := a.answer(ctx, batch)
+			further := a.caught.answered(err)
+			for _, v := range rest {
+				a.retry(v, err, further)
+			}
 		}
 		if fatal := a.log.Err(); fatal != nil {
 			return fatal
@@ -51,13 +65,16 @@ func (a *Agent) answer(ctx context.Context, batch []*visit) ([]*visit, error) {
 	if err != nil {
 		return batch, fault(codeLog, "%v", err)
 	}
-	// Station 4, the register, is none in this version.
+	// Station 4: the register takes the checkpoint in.
+	if err := a.anchorTo(ctx, check); err != nil {
+		return batch, err
+	}
 	leaves, err := a.requests(batch, check, challenge)
 	if err != nil {
 		return batch, err
 	}
 	// Station 5: one quote over the log, the boot and every request.
-	header, quote, err := a.quote(ctx, epoch, check, leaves)
+	proof, err := a.quote(ctx, epoch, check, leaves, challenge, room(batch))
 	if err != nil {
 		return batch, err
 	}
@@ -69,13 +86,22 @@ func (a *Agent) answer(ctx context.Context, batch []*visit) ([]*visit, error) {
 		return nil, nil
 	}
 	// Station 6: the bundle, and the log says that it leaves. Station 7 sends it.
-	bundle, batch, later, err := a.bundle(batch, check, leaves, header, quote, challenge)
+	bundle, batch, later, err := a.bundle(batch, check, leaves, proof, challenge)
 	a.again(later)
 	if err != nil {
 		return batch, err
 	}
-	if err := a.logReleases(batch, &quote); err != nil {
+	if err := a.logReleases(batch, &proof.quote); err != nil {
 		return batch, fault(codeLog, "%v", err)
 	}
 	return a.send(ctx, bundle, batch, challenge)
+}
+
+// room is how many bytes of a bundle the visits leave for logs.
+func room(batch []*visit) int {
+	n := evidence.MaxBundle - bundleFrame
+	for _, v := range batch {
+		n -= v.size()
+	}
+	return n
 }

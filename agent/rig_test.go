@@ -39,6 +39,8 @@ type rig struct {
 	mode   peer.Mode
 	skew   atomic.Int64 // of the agent's clock
 	open   func(context.Context) (Chip, error)
+	anchor Anchor
+	logs   logPaths
 	log    bytes.Buffer
 	logMu  sync.Mutex
 
@@ -51,6 +53,9 @@ type rig struct {
 	mayFail bool
 }
 
+// logPaths are the files that the kernel and systemd have on a real host.
+type logPaths struct{ boot, os, ima string }
+
 // newRig makes the parts; start puts them together.
 func newRig(t testing.TB) *rig {
 	t.Helper()
@@ -60,6 +65,7 @@ func newRig(t testing.TB) *rig {
 		chip: new(fakeChip), double: newDouble(t), limits: DefaultLimits(),
 	}
 	r.meter = &fakeMeter{sensor: r.sensor}
+	r.logs = logPaths{filepath.Join(r.state, "boot-log"), filepath.Join(r.state, "os-log"), filepath.Join(r.state, "ima-list")}
 	r.limits.Deadline, r.limits.Gather = 20*time.Second, 200*time.Millisecond
 	r.open = func(context.Context) (Chip, error) {
 		r.chip.mu.Lock()
@@ -115,7 +121,8 @@ func (r *rig) start() *rig {
 		LogOrigin: r.double.origin, LogKey: r.double.logKey,
 	}}
 	p.openChip, p.chip, p.broker, p.identity, p.log, p.mode = enrolled(r.open, id.AKName), chip, client, id, log, r.mode
-	p.state, p.version, p.limits, p.bootPath = r.state, "test", r.limits, filepath.Join(r.state, "boot-log")
+	p.state, p.version, p.limits, p.anchor = r.state, "test", r.limits, r.anchor
+	p.bootPath, p.osLogPath, p.imaPath = r.logs.boot, r.logs.os, r.logs.ima
 	p.logger = slog.New(slog.NewTextHandler(r, nil))
 	p.now = func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }
 	r.agent = assemble(p)

@@ -6,32 +6,56 @@ package agent
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
-	"github.com/jurat-dev/jurat/agent/internal/logstore"
-	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/tpm"
 )
 
 // sameBoot returns the epoch after asking the TPM whether it was reset since
 // the epoch began. If it was, a new one begins here. A TPM that went away is
-// opened again, and must still have the key that is enrolled.
+// opened again, and must still have the key that is enrolled, and the register
+// as it was.
 func (a *Agent) sameBoot(ctx context.Context) (*epoch, error) {
 	clock, err := a.clock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	e := a.epoch.Load()
-	if clock.ResetCount == e.resets && clock.RestartCount == e.restarts {
+	same := clock.ResetCount == e.resets && clock.RestartCount == e.restarts
+	if same && a.anchor.standing != unsettled {
 		return e, nil
 	}
-	a.logger.Warn("the TPM was reset", "resets", clock.ResetCount, "restarts", clock.RestartCount)
-	if err := a.begin(reasonDiscontinuity, e.number+1, clock.ResetCount, clock.RestartCount); err != nil {
-		return nil, fault(codeLog, "%v", err)
+	if err := a.anchor.settle(ctx, a.chip, clock, a.host.bootID); err != nil {
+		return nil, faultOf(codeTPM, err)
+	}
+	if same {
+		return e, nil
+	}
+	reason, floor := a.interruption(e, clock)
+	a.logger.Warn("the TPM was reset or restarted", "resets", clock.ResetCount, "restarts", clock.RestartCount, "reason", reason)
+	if floor == 0 {
+		a.ima.restart()
+	}
+	if err := a.begin(ctx, reason, e.number+1, floor, clock); err != nil {
+		return nil, faultOf(codeLog, err)
 	}
 	return a.epoch.Load(), nil
+}
+
+// interruption says what came between an epoch and now, while the agent ran.
+// Only the register tells sleep from hibernation: both count as a restart of
+// the TPM, and it survives the one and not the other.
+func (a *Agent) interruption(e *epoch, clock tpm.Clock) (reason string, floor uint64) {
+	switch restart := clock.ResetCount == e.resets; {
+	case restart && a.anchor.standing == whole:
+		return reasonResume, e.floor
+	case restart && a.anchor.standing == fresh:
+		return reasonHibernate, 0
+	case restart:
+		return reasonDiscontinuity, e.floor
+	}
+	return reasonDiscontinuity, 0
 }
 
 // clock asks the TPM for its counts. When the TPM went away it is opened
@@ -77,47 +101,9 @@ func (a *Agent) closeChip() {
 	if a.chip == nil {
 		return
 	}
+	a.anchor.unsettle()
 	if err := a.chip.Close(); err != nil {
 		a.logger.Warn("closing the TPM", "error", err)
 	}
 	a.chip = nil
-}
-
-// leaves is a batch of requests as the quote sees it.
-type leaves struct {
-	tree *evidence.Batch
-	root evidence.Hash
-	size uint64
-}
-
-// quote has the TPM sign a header, and notes on disk that it did. Before that
-// nothing about the quote leaves the host.
-//
-//	quote.extraData = SHA-256("jurat/quote/v1\0" || enc(Header))
-func (a *Agent) quote(ctx context.Context, e *epoch, check *sealed, l *leaves) ([]byte, evidence.Quote, error) {
-	mark := a.log.Quoted()
-	header := (&evidence.Header{
-		Version: evidence.HeaderVersion, AKName: a.identity.AKName, BootID: a.host.bootID, Epoch: e.number,
-		Sequence: mark.Sequence + 1, Anchor: evidence.AnchorNone, Number: check.Number,
-		Checkpoint: evidence.CheckpointDigest(check.raw), BootLog: a.bootHash, OSLog: evidence.Unknown[evidence.Hash]("not-collected"),
-		IMADigest: evidence.Unknown[evidence.Hash]("not-collected"), Tier: a.facts.Tier, Sensor: a.facts.Object,
-		Batch: l.size, BatchRoot: l.root, Previous: mark.Attest, Wall: uint64(a.now().Unix()),
-	}).Marshal()
-	quote, err := a.chip.Quote(ctx, evidence.HeaderDigest(header))
-	if err != nil {
-		return nil, quote, fault(codeTPM, "%v", err)
-	}
-	a.quotes.Add(1)
-	err = a.log.Mark(logstore.Mark{Sequence: mark.Sequence + 1, Attest: sha256.Sum256(quote.Attest), Number: check.Number})
-	if err != nil {
-		return nil, quote, fault(codeLog, "%v", err)
-	}
-	clock, err := a.chip.Clock(ctx)
-	switch {
-	case err != nil:
-		return nil, quote, fault(codeTPM, "%v", err)
-	case clock.ResetCount != e.resets || clock.RestartCount != e.restarts:
-		return nil, quote, fault(codeEpoch, "the TPM was reset during the quote")
-	}
-	return header, quote, nil
 }

@@ -4,6 +4,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -35,6 +36,10 @@ type Config struct {
 	Broker    string         // issuer URL; empty: the one this host is enrolled with
 	RootCAs   *x509.CertPool // nil: the system's
 	RingBytes int            // of the sensor; 0: its default
+	Anchor    Anchor         // the TPM's register
+	BootLog   string         // the firmware's event log; "": where the kernel has it
+	OSLog     string         // the operating system's; "": where systemd has it
+	IMAList   string         // of the kernel, binary; "": where the kernel has it
 	Version   string
 	Limits    Limits
 	Logger    *slog.Logger
@@ -47,7 +52,12 @@ var Environment = []string{
 	"CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "JURAT_DELEGATION", "LANG", "MODEL_PATH", "PATH", "TRANSFORMERS_OFFLINE",
 }
 
-const bootLogPath = securityFS + "tpm0/binary_bios_measurements"
+// Where the logs are unless the configuration says otherwise.
+const (
+	DefaultBootLog = securityFS + "tpm0/binary_bios_measurements"
+	DefaultOSLog   = "/run/log/systemd/tpm2-measure.log"
+	DefaultIMAList = securityFS + "ima/binary_runtime_measurements"
+)
 
 // Run is an agent from its start to the end of ctx. It returns an error when
 // it could not start, or cannot go on.
@@ -99,7 +109,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	defer meter.Close()
 	a := assemble(parts{
 		sensor: sensor, facts: facts, meter: meter, openChip: dev, chip: chip, broker: client, identity: id,
-		state: c.State, version: c.Version, limits: c.Limits.within(openFiles()), logger: c.Logger, log: log, table: table, bootPath: bootLogPath, now: time.Now,
+		state: c.State, version: c.Version, limits: c.Limits.within(openFiles()), logger: c.Logger, log: log, table: table, now: time.Now,
+		anchor: c.Anchor, bootPath: cmp.Or(c.BootLog, DefaultBootLog), osLogPath: cmp.Or(c.OSLog, DefaultOSLog), imaPath: cmp.Or(c.IMAList, DefaultIMAList),
 	})
 	defer a.closeChip()
 	if err := a.open(c.Socket); err != nil {
@@ -128,22 +139,25 @@ func (l Limits) within(files int) Limits {
 
 // parts are the rooms an agent is made of, and what it needs besides.
 type parts struct {
-	sensor   Sensor
-	facts    SensorFacts
-	meter    Measurer
-	openChip func(context.Context) (Chip, error)
-	chip     Chip
-	broker   Broker
-	identity Identity
-	state    string
-	version  string
-	limits   Limits
-	logger   *slog.Logger
-	log      *logstore.Log
-	table    *table
-	bootPath string    // of the boot event log
-	mode     peer.Mode // 0: the strongest of this kernel
-	now      func() time.Time
+	sensor    Sensor
+	facts     SensorFacts
+	meter     Measurer
+	openChip  func(context.Context) (Chip, error)
+	chip      Chip
+	broker    Broker
+	identity  Identity
+	state     string
+	version   string
+	limits    Limits
+	logger    *slog.Logger
+	log       *logstore.Log
+	table     *table
+	anchor    Anchor
+	bootPath  string    // of the boot event log
+	osLogPath string    // of the operating system's
+	imaPath   string    // of the kernel's list
+	mode      peer.Mode // 0: the strongest of this kernel
+	now       func() time.Time
 }
 
 func assemble(p parts) *Agent {
@@ -155,7 +169,8 @@ func assemble(p parts) *Agent {
 		tasks: newTasks(), users: newCensus(p.limits),
 		meters: newTurnstile(), places: make(chan struct{}, exchanges),
 	}
-	a.bootLog, a.bootHash = readBootLog(p.bootPath)
+	a.anchor, a.ima, a.osLogPath = newAnchor(p.anchor, p.log, p.logger), newIMAList(p.imaPath), p.osLogPath
+	a.bootLog, a.bootHash = readLog(p.bootPath, maxBootLog)
 	a.desk = newDesk(p.limits.Gather, len(a.bootLog)+bundleFrame)
 	return a
 }
@@ -196,14 +211,14 @@ func (a *Agent) live(ctx context.Context, r logstore.Recovery, ready func()) err
 	if err := writeFile(a.state, runningName, nil); err != nil {
 		return err
 	}
-	if err := a.firstEpoch(r, clean, clock.ResetCount, clock.RestartCount); err != nil {
+	if err := a.firstEpoch(ctx, r, clean, clock); err != nil {
 		return err
 	}
-	a.logger.Info("ready", "host", a.identity.Host, "broker", a.identity.Issuer, "entries", a.log.Size(), "peer_identity", a.mode.String())
+	a.logger.Info("ready", "host", a.identity.Host, "broker", a.identity.Issuer, "entries", a.log.Size(), "peer_identity", a.mode.String(), "anchor", a.anchor.mode())
 	if err := a.run(ctx, ready); err != nil {
 		return err
 	}
-	if _, err := a.checkpoint(); err != nil {
+	if err := a.lastCheckpoint(); err != nil {
 		return err
 	}
 	return os.Remove(running)
@@ -284,6 +299,21 @@ func openChip(ctx context.Context, path string) (Chip, error) {
 type chip struct {
 	*tpm.AK
 	dev *tpm.Device
+}
+
+// Certify has the attestation key sign the register's value.
+func (c chip) Certify(ctx context.Context, r *tpm.Register, q evidence.Hash) (evidence.Certification, evidence.Hash, error) {
+	return r.Certify(ctx, c.AK, q)
+}
+
+// Register finds the register that a PCR latches.
+func (c chip) Register(ctx context.Context, o tpm.RegisterOptions) (*tpm.LatchRegister, tpm.RegisterState, error) {
+	return c.dev.Register(ctx, o)
+}
+
+// NvPCR finds a register of systemd's.
+func (c chip) NvPCR(ctx context.Context, index uint32, initial []byte) (*tpm.Register, error) {
+	return c.dev.NvPCR(ctx, index, initial)
 }
 
 func (c chip) Clock(ctx context.Context) (tpm.Clock, error) { return c.dev.Clock(ctx) }

@@ -180,10 +180,15 @@ func (a *Agent) again(batch []*visit) {
 }
 
 // retry puts a visit back for the next quote where that can help, or ends it.
-func (a *Agent) retry(v *visit, err error) {
+// free: the try does not count.
+func (a *Agent) retry(v *visit, err error, free bool) {
 	f := faultOf(codeInternal, err)
 	refusal, refused := errors.AsType[*brokerclient.Refusal](err)
-	worth := f.Code == codeEpoch || brokerclient.Temporary(err) || refused && refusal.Retry == "now"
+	if free && v.ctx.Err() == nil {
+		a.desk.again(v)
+		return
+	}
+	worth := f.Code == codeEpoch || f.Code == codeAnchor || brokerclient.Temporary(err) || refused && refusal.Retry == "now"
 	if v.tries++; worth && v.tries < maxTries && v.ctx.Err() == nil {
 		a.desk.again(v)
 		return

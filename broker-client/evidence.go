@@ -35,11 +35,13 @@ func (c *Client) Metadata(ctx context.Context) (*Metadata, error) {
 
 // Challenge is what evidence has to answer, and what the broker already has.
 type Challenge struct {
-	Nonce     []byte
-	Text      string // the nonce as the broker wrote it, for DPoP proofs
-	ExpiresIn time.Duration
-	LogSize   uint64        // the log the broker last believed
-	BootLog   evidence.Hash // boot log it has; zero: none
+	Nonce        []byte
+	Text         string // the nonce as the broker wrote it, for DPoP proofs
+	ExpiresIn    time.Duration
+	LogSize      uint64        // the log the broker last believed
+	BootLog      evidence.Hash // boot log it has; zero: none
+	RegisterSize uint64        // checkpoints it knows in the register; 0: none
+	IMACount     uint64        // entries of the IMA list it has
 }
 
 // Challenge asks for a challenge for the host.
@@ -55,14 +57,19 @@ func (c *Client) Challenge(ctx context.Context, host string) (*Challenge, error)
 		Challenge string `json:"attestation_challenge"`
 		ExpiresIn int64  `json:"expires_in"`
 		Have      struct {
-			LogSize uint64 `json:"log_size"`
-			BootLog string `json:"boot_log"`
+			LogSize      uint64 `json:"log_size"`
+			BootLog      string `json:"boot_log"`
+			RegisterSize uint64 `json:"register_size"`
+			IMACount     uint64 `json:"ima_count"`
 		} `json:"have"`
 	}
 	if err := c.do(ctx, q, &out); err != nil {
 		return nil, err
 	}
-	ch := &Challenge{Text: out.Challenge, ExpiresIn: time.Duration(out.ExpiresIn) * time.Second, LogSize: out.Have.LogSize}
+	ch := &Challenge{
+		Text: out.Challenge, ExpiresIn: time.Duration(out.ExpiresIn) * time.Second,
+		LogSize: out.Have.LogSize, RegisterSize: out.Have.RegisterSize, IMACount: out.Have.IMACount,
+	}
 	ch.Nonce, err = base64.RawURLEncoding.Strict().DecodeString(out.Challenge)
 	switch {
 	case err != nil || len(ch.Nonce) < evidence.MinNonce || len(ch.Nonce) > evidence.MaxNonce:

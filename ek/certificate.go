@@ -50,10 +50,9 @@ type Certificate struct {
 	TPM   TPM           // what the subject alternative name says
 	Notes []string
 
-	key    any    // *rsa.PublicKey, *ecdsa.PublicKey, …
-	san    *Error // why TPM could not be read
-	hasSAN bool
-	sanCrt bool
+	key         any    // *rsa.PublicKey, *ecdsa.PublicKey, …
+	san         *Error // why TPM could not be read
+	sanCritical bool
 }
 
 // ParseCertificate reads one certificate in DER. The error is an [*Error].
@@ -149,7 +148,7 @@ func (c *Certificate) readSAN(place string) {
 		if c.TPM, err = parseSAN(e.Value); err != nil {
 			c.san = fault(CodeSAN, place, "subject alternative name: %v", err)
 		}
-		c.hasSAN, c.sanCrt = true, e.Critical
+		c.sanCritical = e.Critical
 	}
 }
 
@@ -198,14 +197,11 @@ func (c *Certificate) checkProfile(p *purpose) (found []*Error) {
 	}) {
 		bad(CodeEKU, "extended key usage is not %v", p.ekus[0])
 	}
-	noSubject := len(c.Subject.Names) == 0
 	switch {
 	case c.san != nil:
 		found = append(found, c.san)
-	case noSubject && !c.hasSAN:
-		bad(CodeSAN, "neither subject nor subject alternative name")
-	case noSubject && !c.sanCrt:
-		bad(CodeSAN, "no subject, and the subject alternative name is not critical")
+	case len(c.Subject.Names) == 0 && !c.sanCritical:
+		bad(CodeSAN, "neither a subject nor a critical subject alternative name")
 	}
 	return found
 }

@@ -168,6 +168,7 @@ func TestCertificateRefused(t *testing.T) {
 		{"two manufacturers", CodeSAN, named(pkix.Extension{Id: oidSAN, Critical: true, Value: slices.Concat([]byte{0x30, byte(2 * (len(san3("id:49465800", "", "")) - 2))},
 			san3("id:49465800", "", "")[2:], san3("id:53544D20", "", "")[2:])}), now},
 		{"key of 1024 bits", CodeKey, [][]byte{m.certificate(t, shortKey(t), nil)}, now},
+		{"exponent 3", CodeKey, [][]byte{m.certificate(t, &rsa.PublicKey{N: c.ek.N, E: 3}, nil)}, now},
 		{"key on P-521", CodeKey, [][]byte{m.certificate(t, newECKey(t, elliptic.P521()).Public(), nil)}, now},
 		{"ROCA", CodeROCA, [][]byte{m.certificate(t, &rsa.PublicKey{N: rocaModulus(), E: 65537}, nil)}, now},
 	}
@@ -189,8 +190,35 @@ func TestCertificateRefused(t *testing.T) {
 	if v := open(t).Examine([][]byte{good}, spki, now); v.OK() || v.Findings[0].Code != CodeChain {
 		t.Errorf("without authorities: %v", v.Err())
 	}
+	// crypto/x509 makes no other version to try it with.
+	old, err := ParseCertificate(good)
+	must(t, err)
+	if old.Version = 1; len(old.checkProfile(&forEK)) != 1 {
+		t.Error("version 1 was taken")
+	}
 	if new(Verdict).OK() || new(Verdict).Err() == nil {
 		t.Error("a verdict that nobody reached is a yes")
+	}
+}
+
+// TestCloudNames: what a cloud's authority may leave out, and what it may not.
+func TestCloudNames(t *testing.T) {
+	p, cloudy := cloud(t)
+	key := newChip(t, 0).ek.Public()
+	bare := p.certificate(t, key, func(x *x509.Certificate) { x.ExtraExtensions = nil })
+	if v := cloudy.Examine([][]byte{bare}, nil, now); !slices.Equal(findings(v), []Code{CodeSAN}) {
+		t.Errorf("a cloud's without any name: %v", findings(v))
+	}
+	twice := p.certificate(t, key, func(x *x509.Certificate) {
+		one := san(t, true, "id:49465800", "", "").Value[2:]
+		x.ExtraExtensions[0].Value = slices.Concat([]byte{0x30, byte(2 * len(one))}, one, one)
+	})
+	if v := cloudy.Examine([][]byte{twice}, nil, now); !slices.Equal(findings(v), []Code{CodeSAN}) {
+		t.Errorf("a cloud's with two manufacturers: %v", findings(v))
+	}
+	machine := p.certificate(t, key, func(x *x509.Certificate) { x.Subject, x.ExtraExtensions = pkix.Name{CommonName: "vm"}, nil })
+	if v := cloudy.Examine([][]byte{machine}, nil, now); !v.OK() {
+		t.Errorf("a cloud's that names the machine: %v", v.Err())
 	}
 }
 

@@ -88,9 +88,9 @@ func (b *builder) bytes() []byte {
 		if of == nil {
 			of = e.data
 		}
-		out = join(out, le32(int(e.pcr)), le32(int(e.kind)))
+		out = append(append(out, le32(int(e.pcr))...), le32(int(e.kind))...)
 		if b.banks == nil {
-			out = join(out, b.digest(eventlog.SHA1, of))
+			out = append(out, b.digest(eventlog.SHA1, of)...)
 		} else {
 			var digests []byte
 			count := 0
@@ -105,9 +105,9 @@ func (b *builder) bytes() []byte {
 				digests = join(digests, le16(int(a)), d)
 				count++
 			}
-			out = join(out, le32(count), digests)
+			out = append(append(out, le32(count)...), digests...)
 		}
-		out = join(out, le32(len(e.data)), e.data)
+		out = append(append(out, le32(len(e.data))...), e.data...)
 	}
 	return out
 }

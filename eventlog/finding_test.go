@@ -71,6 +71,19 @@ var forgeries = []struct {
 	{"firmware after its separator", func() *builder {
 		return goodBoot().add(entry{pcr: 0, kind: eventlog.EFIPlatformFirmwareBlob, data: join(le64(1), le64(2)), of: text("x")})
 	}, "", []string{"after-separator"}},
+	{"separator of PCR 7 by name only", func() *builder { return goodBoot().change(atSeparator7, func(e *entry) { e.of = text("x") }) }, "unknown",
+		[]string{"digest-mismatch", "secure-boot-unknown"}},
+	{"SecureBoot only after the separator", func() *builder {
+		return goodBoot().remove(atSecureBoot).add(entry{pcr: 7, kind: eventlog.EFIVariableDriverConfig, data: variable(global, "SecureBoot", []byte{1})})
+	}, "unknown", []string{"secure-boot-unknown", "secure-boot-variable-late", "secure-boot-variable-missing"}},
+	{"debug mode after the separator", func() *builder {
+		return goodBoot().add(entry{pcr: 7, kind: eventlog.EFIAction, data: text("UEFI Debug Mode")})
+	}, "unknown",
+		[]string{"after-separator", "debug-mode", "secure-boot-unknown"}},
+	{"strange event in PCR 7", func() *builder {
+		return goodBoot().insert(2, entry{pcr: 7, kind: eventlog.EventTag, data: make([]byte, 8)})
+	}, "unknown",
+		[]string{"secure-boot-unknown"}},
 	{"unknown event in PCR 7 after the separator", func() *builder { return goodBoot().add(entry{pcr: 7, kind: eventlog.EventTag, data: make([]byte, 8)}) }, "", []string{"after-separator"}},
 	{"variable says what was not measured", func() *builder {
 		return goodBoot().change(atDB, func(e *entry) { e.of = text("another db") })

@@ -13,8 +13,16 @@ import (
 	"github.com/jurat-dev/jurat/eventlog"
 )
 
-// TestMalformed: what is not a log is refused with one error that says where.
-func TestMalformed(t *testing.T) {
+// refusal is what is not a log, and how it is refused.
+type refusal struct {
+	name  string
+	raw   []byte
+	code  eventlog.Code
+	event int
+	text  string
+}
+
+func refusals() []refusal {
 	good := goodBoot().bytes()
 	header := func(f func(b *builder)) []byte {
 		b := goodBoot()
@@ -27,13 +35,7 @@ func TestMalformed(t *testing.T) {
 		copy(out[at:], with)
 		return out
 	}
-	for _, x := range []struct {
-		name  string
-		raw   []byte
-		code  eventlog.Code
-		event int
-		text  string
-	}{
+	return []refusal{
 		{"nothing", nil, eventlog.CodeEmpty, -1, "empty"},
 		{"zeros", make([]byte, 4096), eventlog.CodeEmpty, -1, "zeros"},
 		{"too large", make([]byte, eventlog.MaxLog+1), eventlog.CodeTooLarge, -1, "at most"},
@@ -62,7 +64,12 @@ func TestMalformed(t *testing.T) {
 		{"algorithm twice", header(func(b *builder) { b.banks = []eventlog.Algorithm{eventlog.SHA256, eventlog.SHA256} }), eventlog.CodeHeader, 0, "twice"},
 		{"vendor information cut", patch(first-1, 9), eventlog.CodeHeader, 0, "vendor"},
 		{"header in PCR 1", patch(0, 1), eventlog.CodeHeader, 0, "PCR 1"},
-	} {
+	}
+}
+
+// TestMalformed: what is not a log is refused with one error that says where.
+func TestMalformed(t *testing.T) {
+	for _, x := range refusals() {
 		t.Run(x.name, func(t *testing.T) {
 			l, err := eventlog.Parse(x.raw)
 			var e *eventlog.Error

@@ -92,7 +92,7 @@ type Bundle struct {
 	Requests    []Leaf[Request] `json:"requests"`
 	Entries     []Leaf[Entry]   `json:"entries"`
 	BootLog     []byte          `json:"-"` // empty: the broker said it has it
-	OSLog       []byte          `json:"-"` // empty: the broker said it has it, or there is none
+	OSLog       []byte          `json:"-"` // empty: there is none
 	IMA         IMATail         `json:"-"`
 	Closing     []Closing       `json:"closing"`
 }

@@ -25,8 +25,8 @@ var ErrNoRegister = errors.New("no initialized NvPCR")
 // Since version 262 of systemd its policy is PolicyOR(initial,
 // PolicyNvWritten(YES)): the first write takes a signed policy of the initrd,
 // every later one is free. initial is the digest of that first branch, which
-// systemd leaves beside the index (/run/systemd/nvpcr/NAME.auth). Versions 259
-// to 261 let the empty password of the index write; initial is nil then. Such
+// systemd leaves in hexadecimal in /run/systemd/nvpcr/NAME.auth. Versions 259 to
+// 261 let the empty password of the index write; initial is nil then. Such
 // an index can be undefined and written anew by root, and it is for the
 // verifier, who sees the name, to say what that is worth.
 func (d *Device) NvPCR(ctx context.Context, index uint32, initial []byte) (*Register, error) {

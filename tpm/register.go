@@ -88,10 +88,11 @@ func (r *Register) auth() tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: r.index, Name: tpm2.TPM2BName{Buffer: r.name}, Auth: tpm2.PasswordAuth(nil)}
 }
 
-// refused makes ErrRegister of what the TPM itself answered.
+// refused makes ErrRegister of what the TPM itself answered, unless that is a
+// warning: it would say the same of any register, and something else later.
 func (r *Register) refused(err error) error {
 	var rc tpm2.TPMRC
-	if errors.As(err, &rc) {
+	if errors.As(err, &rc) && !rc.IsWarning() {
 		return fmt.Errorf("%w: NV index 0x%x: %w", ErrRegister, uint32(r.index), err)
 	}
 	return err

@@ -153,50 +153,16 @@ func TestNoSessionIsLeftBehind(t *testing.T) {
 		return n
 	}
 	before := loaded()
-	operations := map[string]func(context.Context) error{
+	for name, operation := range map[string]func(context.Context) error{
 		"Extend":     func(ctx context.Context) error { return r.Extend(ctx, evidence.Hash{2}) },
 		"Open":       func(ctx context.Context) error { return r.Open(ctx, evidence.Hash{2}) }, // refused
 		"Certify":    func(ctx context.Context) error { _, _, err := r.Certify(ctx, ak, evidence.Hash{2}); return err },
 		"AuditBanks": func(ctx context.Context) error { _, _, err := ak.AuditBanks(ctx, evidence.Hash{2}); return err },
 		"State":      func(ctx context.Context) error { _, err := r.State(ctx); return err },
-	}
-	for name, operation := range operations {
-		for fails := 1; ; fails++ {
-			count := 0
-			interpose(dev, func(code tpm2.TPMCC) []byte {
-				if code == tpm2.TPMCCFlushContext {
-					return nil
-				}
-				if count++; count == fails {
-					return answer(tpm2.TPMSTNoSessions, tpm2.TPMRCFailure)
-				}
-				return nil
-			})
-			err := operation(t.Context())
-			interpose(dev, func(tpm2.TPMCC) []byte { return nil })
-			if n := loaded(); n != before {
-				t.Fatalf("%s, command %d fails: %d handles loaded, want %d", name, fails, n, before)
-			}
-			if count < fails {
-				break
-			}
-			if err == nil {
-				t.Errorf("%s, command %d fails: no error", name, fails)
-			}
-
-			ctx, cancel := context.WithCancel(t.Context())
-			count = 0
-			interpose(dev, func(tpm2.TPMCC) []byte {
-				if count++; count == fails {
-					cancel()
-				}
-				return nil
-			})
-			_ = operation(ctx)
-			cancel()
-			interpose(dev, func(tpm2.TPMCC) []byte { return nil })
-			if n := loaded(); n != before {
-				t.Fatalf("%s, given up after command %d: %d handles loaded, want %d", name, fails, n, before)
+	} {
+		for n := 1; interrupt(t, dev, n, operation); n++ {
+			if left := loaded(); left != before {
+				t.Fatalf("%s, command %d: %d handles loaded, want %d", name, n, left, before)
 			}
 		}
 	}
@@ -204,6 +170,38 @@ func TestNoSessionIsLeftBehind(t *testing.T) {
 	if left := transient(t, chip.RawPath()); len(left) != 0 {
 		t.Errorf("left loaded: %x", left)
 	}
+}
+
+// interrupt runs operation twice: its n-th command fails, and its caller gives
+// up after the n-th command. It reports whether there is an n-th command.
+func interrupt(t *testing.T, dev *Device, n int, operation func(context.Context) error) bool {
+	t.Helper()
+	count := 0
+	interpose(dev, func(code tpm2.TPMCC) []byte {
+		if code == tpm2.TPMCCFlushContext {
+			return nil
+		}
+		if count++; count == n {
+			return answer(tpm2.TPMSTNoSessions, tpm2.TPMRCFailure)
+		}
+		return nil
+	})
+	if err := operation(t.Context()); count >= n && err == nil {
+		t.Errorf("command %d fails: no error", n)
+	}
+	reached := count >= n
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	count = 0
+	interpose(dev, func(tpm2.TPMCC) []byte {
+		if count++; count == n {
+			cancel()
+		}
+		return nil
+	})
+	_ = operation(ctx)
+	interpose(dev, func(tpm2.TPMCC) []byte { return nil })
+	return reached
 }
 
 func TestManyExtendsLeaveNothingLoaded(t *testing.T) {
@@ -249,6 +247,53 @@ func TestNVExtendAnswers(t *testing.T) {
 		err := nvExtend(t.Context(), dev.bus, DefaultIndex, tpm2.TPMRSPW, make([]byte, 32))
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A register that is read has 32 bytes, whatever the TPM says.
+func TestReadOfAnotherSize(t *testing.T) {
+	for _, size := range []byte{0, 31, 33} {
+		body := append([]byte{0, 0, 0, 2 + size, 0, size}, make([]byte, size)...)
+		dev, _ := scripted(&between{nil, func(tpm2.TPMCC) []byte {
+			return answer(tpm2.TPMSTSessions, tpm2.TPMRCSuccess, append(slices.Clone(body), 0, 0, 1, 0, 0)...)
+		}})
+		r := &Register{dev: dev, index: DefaultIndex, name: RegisterName(DefaultIndex, DefaultLatch)}
+		if value, err := r.Read(t.Context()); err == nil {
+			t.Errorf("%d bytes: %x", size, value)
+		}
+	}
+}
+
+// The certified part is the whole register.
+func TestCertifiedPart(t *testing.T) {
+	dev := open(t, startTPM(t, softtpm.Options{Blank: true}).Path())
+	ak := createAK(t, dev, "1")
+	r := latched(t, dev, RegisterOptions{}, evidence.Hash{1})
+	for _, part := range [][2]uint16{{0, 32}, {0, 31}, {1, 31}, {0, 0}} {
+		rsp, err := run(t.Context(), dev.bus, tpm2.NVCertify{
+			SignHandle: ak.key.auth(), AuthHandle: r.auth(), NVIndex: tpm2.NamedHandle{Handle: r.index, Name: tpm2.TPM2BName{Buffer: r.name}},
+			QualifyingData: tpm2.TPM2BData{Buffer: make([]byte, 32)}, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
+			Offset: part[0], Size: part[1]})
+		if err != nil && part[1] == 0 {
+			continue // a TPM may refuse that
+		}
+		must(t, err)
+		if _, err := r.checkCertified(ak, rsp.CertifyInfo.Bytes(), evidence.Hash{}); (err == nil) != (part == [2]uint16{0, 32}) {
+			t.Errorf("%d bytes at %d: %v", part[1], part[0], err)
+		}
+	}
+}
+
+// What the TPM would say of any register is not held against this one.
+func TestWarningsAreNotTheRegisters(t *testing.T) {
+	for rc, about := range map[tpm2.TPMRC]bool{
+		tpm2.TPMRCNVRate: false, tpm2.TPMRCRetry: false, tpm2.TPMRCLockout: false,
+		tpm2.TPMRCPolicyFail: true, tpm2.TPMRCNVUninitialized: true, tpm2.TPMRCAuthUnavailable: true,
+	} {
+		err := (&Register{}).refused(rc)
+		if !errors.Is(err, rc) || errors.Is(err, ErrRegister) != about {
+			t.Errorf("%v: %v", rc, err)
 		}
 	}
 }

@@ -123,3 +123,31 @@ func TestHandlesEnd(t *testing.T) {
 		t.Errorf("%d handles: %v", next-indexFirst, err)
 	}
 }
+
+// An answer about another index, or under a name that is not that of its public
+// area, is not taken for one about the index asked for.
+func TestAreaOfAnotherIndex(t *testing.T) {
+	dev := open(t, startTPM(t, softtpm.Options{Blank: true}).Path())
+	r := latched(t, dev, RegisterOptions{}, evidence.Hash{1})
+	latched(t, dev, RegisterOptions{Index: DefaultIndex + 1, Latch: 14}, evidence.Hash{1})
+	inner := dev.bus.link
+	for name, change := range map[string]func(command, answer []byte){
+		"other index": func(command, _ []byte) { command[len(command)-1]++ },
+		"other name":  func(_, answer []byte) { answer[len(answer)-1] ^= 1 },
+	} {
+		dev.bus.link = linkFunc{inner, func(command []byte) ([]byte, error) {
+			if commandCode(command) != tpm2.TPMCCNVReadPublic {
+				return inner.exchange(command)
+			}
+			command = slices.Clone(command)
+			change(command, make([]byte, 1))
+			answer, err := inner.exchange(command)
+			change(make([]byte, 1), answer)
+			return answer, err
+		}}
+		if _, err := r.State(t.Context()); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	dev.bus.link = inner
+}

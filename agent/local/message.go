@@ -78,6 +78,7 @@ type Status struct {
 	BrokerState string `json:"broker_state"` // "reachable", "unknown", or "unreachable: …"
 	Tier        string `json:"tier"`
 	Anchor      string `json:"anchor"`
+	AnchorFault string `json:"anchor_fault,omitempty"` // why Anchor is "broken"
 	Kernel      string `json:"kernel"`
 	Identity    string `json:"peer_identity"` // how callers are identified: "scm-pidfd", "pidfd-open"
 	Epoch       uint64 `json:"epoch"`
@@ -144,6 +145,7 @@ const (
 	CodeSensor      = "E_SENSOR"             // the kernel side does not answer
 	CodeLog         = "E_LOG_BROKEN"         // the measurement log cannot go on
 	CodeEpoch       = "E_EPOCH"              // the TPM was reset meanwhile
+	CodeAnchor      = "E_ANCHOR"             // the TPM's register does not bear the log out
 	CodeTooLarge    = "E_TOO_LARGE"          // the measurement does not fit the format
 	CodeNone        = "E_NONE"               // there is nothing yet
 	CodeInternal    = "E_INTERNAL"
@@ -163,7 +165,7 @@ const (
 // against a no to this process.
 func (e *Error) Environmental() bool {
 	switch e.Code {
-	case CodeBusy, CodeDeadline, CodeUnreachable, CodeTPM, CodeSensor, CodeLog, CodeEpoch, CodeNone, CodeInternal:
+	case CodeBusy, CodeDeadline, CodeUnreachable, CodeTPM, CodeSensor, CodeLog, CodeEpoch, CodeAnchor, CodeNone, CodeInternal:
 		return true
 	}
 	return false

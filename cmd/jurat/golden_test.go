@@ -64,6 +64,9 @@ var scenes = []struct{ name, args string }{
 	{"ima-replay-padded", "ima replay DIR/good.ima --pcr10 PADDED"},
 	{"ima-replay-alone", "ima replay DIR/good.ima"},
 	{"ima-replay-usage", "ima replay DIR/good.ima --pcr10 3f2a"},
+	{"quote-check", "quote check --ak DIR/ak.tpmt --msg DIR/msg --sig DIR/sig --nonce NONCE --pcrs DIR/pcrs"},
+	{"quote-check-bare", "quote check --ak DIR/ak.pem --msg DIR/msg --sig DIR/sig --nonce 0xNONCE"},
+	{"quote-check-usage", "quote check --ak DIR/ak.pem --msg DIR/msg --sig DIR/sig"},
 	{"mistyped", "delegation aprove x"},
 	{"unknown-flag", "status --verbos"},
 	{"group-alone", "delegation"},
@@ -98,6 +101,7 @@ func TestGolden(t *testing.T) {
 			w.stdin = string(bundle)
 			values := sampleIMA(t, w)
 			sampleHost(t, w)
+			sampleQuote(t, w)
 			var b strings.Builder
 			for _, form := range [][]string{nil, {"--json"}} {
 				args := strings.Fields(values.Replace(strings.ReplaceAll(s.args, "DIR", w.dir)))

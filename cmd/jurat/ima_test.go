@@ -52,7 +52,7 @@ func goodList() []byte {
 func sampleIMA(t *testing.T, w *world) *strings.Replacer {
 	t.Helper()
 	good := goodList()
-	r := replayOf(t, good)
+	r := imaReplayOf(t, good)
 	list := measured(good, 10, "ima-ng", true, "sha256:\x00"+strings.Repeat("\x00", 20), "/var/log/\x1b[31mjournal\x00")
 	list = measured(list, 11, "d-ngv2|n-ng", false, "verity:"+ngDigest("x"), "/usr/bin/x\x00")
 	list = measured(list, 10, "of-tomorrow", false, "anything")
@@ -60,10 +60,10 @@ func sampleIMA(t *testing.T, w *world) *strings.Replacer {
 	write(t, w.path("list.ima"), list)
 	write(t, w.path("torn.ima"), list[:len(list)-3])
 	write(t, w.path("list.txt"), []byte(asciiList(t, list)))
-	return strings.NewReplacer("SHA256", hex.EncodeToString(r.SHA256[:]), "PADDED", hex.EncodeToString(r.Padded[:]))
+	return strings.NewReplacer("SHA256", hex.EncodeToString(r.SHA256[:]), "PADDED", hex.EncodeToString(r.Padded[:]), "NONCE", quoteNonce)
 }
 
-func replayOf(t *testing.T, list []byte) ima.Replay {
+func imaReplayOf(t *testing.T, list []byte) ima.Replay {
 	t.Helper()
 	r := ima.NewReplay(10, ima.AllTracks)
 	for len(list) > 0 {
@@ -119,7 +119,7 @@ func replayed(t *testing.T, list []byte, args ...string) (int, *imaReplayJSON) {
 // TestIMAReplayVerdict: what is yes and what is no.
 func TestIMAReplayVerdict(t *testing.T) {
 	good := goodList()
-	r := replayOf(t, good)
+	r := imaReplayOf(t, good)
 	value := hex.EncodeToString(r.SHA256[:])
 	violated := measured(bytes.Clone(good), 10, "ima-ng", true, "sha256:\x00", "/x\x00")
 	longer := measured(bytes.Clone(good), 10, "ima-ng", false, ngDigest("y"), "/y\x00")

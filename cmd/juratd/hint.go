@@ -33,6 +33,8 @@ func hintFor(err error) string {
 		return "enrol first: juratd enrol -broker URL -host NAME -token-file FILE ('jurat host add NAME' at the broker prints the token)"
 	case errors.Is(err, agent.ErrNamespace):
 		return privileged
+	case errors.Is(err, agent.ErrAnchor):
+		return "-nv-index and -latch-pcr choose another register; -anchor none goes without, where the broker's policy accepts that"
 	case errors.Is(err, tpm.ErrNoDevice):
 		return "-tpm names the device; a container needs --device /dev/tpmrm0; for trying out, a software TPM's socket will do"
 	case refused && refusal.Retry == "operator":

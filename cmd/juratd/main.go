@@ -153,6 +153,8 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o.add(f)
 	socket := f.String("socket", local.DefaultSocket, "unix socket to listen on, `PATH`")
 	ring := f.Int("ring-bytes", 0, "size of the kernel's event ring, a power of two (default 8388608)")
+	var anchoring anchorFlags
+	anchoring.add(f)
 	showVersion := f.Bool("version", false, "print the version and end")
 	if err := parse(f, args, stderr, serveUsage); err != nil {
 		return err
@@ -164,6 +166,10 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if page := os.Getpagesize(); *ring != 0 && (*ring < page || *ring&(*ring-1) != 0 || *ring > 1<<30) {
 		return usagef("-ring-bytes %d: want a power of two from %d to %d", *ring, page, 1<<30)
 	}
+	anchor, err := anchoring.anchor()
+	if err != nil {
+		return err
+	}
 	roots, err := o.roots()
 	if err != nil {
 		return err
@@ -172,6 +178,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	err = agent.Run(ctx, agent.Config{
 		State: o.state, Socket: *socket, TPM: o.tpm, Broker: o.broker, RootCAs: roots, RingBytes: *ring,
+		Anchor: anchor, BootLog: anchoring.bootLog, OSLog: anchoring.osLog, IMAList: anchoring.imaList,
 		Version: version, Limits: agent.DefaultLimits(), Logger: logger,
 		Ready: func() { notify("READY=1\nSTATUS=answering on " + *socket) },
 	})

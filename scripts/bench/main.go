@@ -50,7 +50,11 @@ func run(ctx context.Context) error {
 	}{
 		{"cost of an exec, and losses at 2,000 a second", execs},
 		{"one quote for many requests", goBench("./agent", "BenchmarkGroupCommit")},
+		{"anchoring a checkpoint in the TPM", goBench("./tpm", "BenchmarkAnchor")},
+		{"reading a boot log", goBench("./eventlog", "Benchmark")},
+		{"replaying an IMA list", goBench("./ima", "Benchmark")},
 		{"verifying a bundle", goBench("./verify", "BenchmarkBundle")},
+		{"verifying a first contact", goBench("./verify", "BenchmarkColdHost")},
 		{"committing a decision", goBench("./broker/store/sqlite", "BenchmarkIssue")},
 	} {
 		fmt.Fprintf(os.Stderr, "bench: %s ...\n", part.name)

@@ -4,6 +4,7 @@
 package logstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -62,9 +63,11 @@ func (s *slots) write(i int64, data []byte) error {
 }
 
 // read returns what slot i holds; errTorn if that is nothing whole.
-func (s *slots) read(i int64) ([]byte, error) {
+func (s *slots) read(i int64) ([]byte, error) { return readSlot(s.f, i) }
+
+func readSlot(f io.ReaderAt, i int64) ([]byte, error) {
 	var slot [slotSize]byte
-	if _, err := s.f.ReadAt(slot[:], i*slotSize); err != nil {
+	if _, err := f.ReadAt(slot[:], i*slotSize); err != nil {
 		if errors.Is(err, io.EOF) {
 			return nil, errTorn
 		}
@@ -173,4 +176,32 @@ func (l *Log) Quoted() Mark {
 	l.commit.Lock()
 	defer l.commit.Unlock()
 	return l.mark
+}
+
+// FirstOf returns how many entries the log had at the first of its last
+// checkpoints that are all of this boot; 0 if the last one is of another.
+func (l *Log) FirstOf(bootID evidence.Bytes) (uint64, error) {
+	last, _ := l.Last()
+	if last == nil || !bytes.Equal(last.BootID, bootID) {
+		return 0, nil
+	}
+	// Checkpoint first is of this boot, checkpoint low, if there is one, is not.
+	first, low := last, uint64(0)
+	for first.Number-low > 1 {
+		middle := low + (first.Number-low)/2
+		raw, err := l.checks.read(int64(middle - 1))
+		if err != nil {
+			return 0, broken("checkpoint %d: %v", middle, err)
+		}
+		c, err := evidence.ParseCheckpoint(raw)
+		if err != nil {
+			return 0, broken("checkpoint %d: %v", middle, err)
+		}
+		if bytes.Equal(c.BootID, bootID) {
+			first = c
+		} else {
+			low = middle
+		}
+	}
+	return first.Size, nil
 }

@@ -12,9 +12,11 @@
 //	hashes       32 bytes for each tree hash, in the order of evidence.Tree
 //	checkpoints  one slot of 512 bytes for each checkpoint
 //	quotes       two slots, written in turn: what the last quote was
+//	anchor       one slot and records of 76 bytes: what the TPM's register was extended by
 //
 // A checkpoint is on disk, with all it commits to, before [Log.Commit] returns
-// it; a quote's mark is on disk before [Log.Mark] returns. What lies behind the
+// it; a quote's mark is on disk before [Log.Mark] returns, and what is about to
+// be extended before [Log.AppendAnchor] does. What lies behind the
 // last checkpoint after a crash is kept as far as it is whole. A log that does
 // not bear out its own last checkpoint is [ErrBroken]: it is never shortened
 // below that, and never begun anew in silence.

@@ -41,6 +41,9 @@ type Log struct {
 	quotes *slots
 	mark   Mark
 
+	anchoring sync.Mutex // guards anchor; taken before mu
+	anchor    anchorFile
+
 	mu      sync.Mutex // guards what follows
 	entries *tail
 	offsets *tail
@@ -221,6 +224,8 @@ func (l *Log) Consistency(size, from uint64) (evidence.Proof, error) {
 func (l *Log) Close() error {
 	l.commit.Lock()
 	defer l.commit.Unlock()
+	l.anchoring.Lock()
+	defer l.anchoring.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	errs := []error{l.flush()}
@@ -245,8 +250,10 @@ func (l *Log) files() []*os.File {
 			out = append(out, s.f)
 		}
 	}
-	if l.lock != nil {
-		out = append(out, l.lock)
+	for _, f := range []*os.File{l.anchor.f, l.lock} {
+		if f != nil {
+			out = append(out, f)
+		}
 	}
 	return out
 }

@@ -63,6 +63,9 @@ func (l *Log) open() (Recovery, error) {
 	if err := l.readLast(); err != nil {
 		return Recovery{}, err
 	}
+	if err := l.openAnchor(); err != nil {
+		return Recovery{}, err
+	}
 	end, err := l.honour()
 	if err != nil {
 		return Recovery{}, err

@@ -156,7 +156,7 @@ func (s *Stage) Enrol(h *Host, more ...string) error {
 
 // StartAgent runs juratd for the host and waits for its socket.
 func (s *Stage) StartAgent(h *Host, more ...string) error {
-	args := append([]string{"-tpm", h.TPM.Path(), "-broker", s.Issuer, "-state", h.State, "-socket", h.Socket}, more...)
+	args := append([]string{"-tpm", h.TPM.Path(), "-boot-log", h.TPM.EventLog(), "-broker", s.Issuer, "-state", h.State, "-socket", h.Socket}, more...)
 	p, err := s.Start("juratd "+h.Name, nil, filepath.Join(s.Bin, "juratd"), args...)
 	if err != nil {
 		return err
