@@ -53,7 +53,7 @@ all could be looked at.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.TPM, "tpm", "", "TPM device, or `PATH` of a software TPM's socket (default /dev/tpmrm0)")
-	f.StringArrayVar(&m.roots, "ek-roots", nil, "more certificates of makers of TPMs, and "+ek.RulesFile+": a `FILE or DIRECTORY`, again and again")
+	f.StringArrayVar(&m.roots, "ek-roots", nil, "certificates of makers of TPMs, and "+ek.RulesFile+": a `PATH`, again and again")
 	f.Uint8Var(&o.Register.Latch, "latch", 0, "`PCR` that gates the register: 8, 9, 11 to 15 (default 13)")
 	f.Uint32Var(&o.Register.Index, "index", 0, "NV `INDEX` of the register (default 0x01906a72)")
 	f.StringVar(&o.State, "state", "", "juratd's state `DIR` (default /var/lib/jurat)")
