@@ -23,8 +23,6 @@ const osLogPath = "/run/log/systemd/tpm2-measure.log"
 
 // bootLog is what firmware and operating system say they measured.
 type bootLog struct {
-	path   string
-	size   int
 	log    *eventlog.Log // nil: err
 	err    error
 	os     *eventlog.Userspace // nil: osErr
@@ -35,11 +33,11 @@ type bootLog struct {
 // hidden reports whether the firmware's log is there and not for this user.
 func (b *bootLog) hidden() bool { return errors.Is(b.err, fs.ErrPermission) }
 
-// bootLogPath is the log of the TPM that is looked at.
-func (e *examination) bootLogPath() string {
+// bootLogPath is the log of a TPM, as the kernel hands it out.
+func bootLogPath(device string) string {
 	number := "0"
 	for _, name := range []string{"tpmrm", "tpm"} {
-		if n, ok := strings.CutPrefix(path.Base(e.TPM), name); ok && n != "" && strings.Trim(n, "0123456789") == "" {
+		if n, ok := strings.CutPrefix(path.Base(device), name); ok && n != "" && strings.Trim(n, "0123456789") == "" {
 			number = n
 			break
 		}
@@ -49,17 +47,15 @@ func (e *examination) bootLogPath() string {
 
 func (e *examination) readBootLog() {
 	b := &e.boot
-	b.path = e.bootLogPath()
-	raw, err := e.read(b.path, eventlog.MaxLog)
+	raw, err := readAll(e.BootLog, eventlog.MaxLog)
 	if err == nil {
-		b.size = len(raw)
 		b.log, err = eventlog.Parse(raw)
 	}
 	if b.err = err; err != nil {
 		return
 	}
 	b.values = b.log.Replay(eventlog.SHA256)
-	if raw, b.osErr = e.read(osLogPath, eventlog.MaxLog); b.osErr == nil {
+	if raw, b.osErr = readAll(e.OSLog, eventlog.MaxLog); b.osErr == nil {
 		b.os, b.osErr = eventlog.ParseUserspace(raw)
 	}
 	if b.osErr == nil {
@@ -118,11 +114,11 @@ func (e *examination) bootLogCheck() Check {
 	case missing(b.err) && !e.mounted():
 		return Check{name, Unknown, securityFS + " is empty", mountHint}
 	case missing(b.err):
-		return Check{name, Bad, "no " + b.path + ": what booted cannot be shown", "enable the TPM in the firmware setup, boot by UEFI; some virtual machines have no log"}
+		return Check{name, Bad, "no " + e.BootLog + ": what booted cannot be shown", "enable the TPM in the firmware setup, boot by UEFI; some virtual machines have no log"}
 	case errors.As(b.err, &malformed):
 		return Check{name, Bad, clip(b.err.Error(), 90), "update the firmware; 'jurat eventlog show' says more"}
 	}
-	return unread(name, b.path, b.err)
+	return unread(name, e.BootLog, b.err)
 }
 
 // noLog is a check of a log that is not there: the line of the log itself says
@@ -216,6 +212,9 @@ func (e *examination) secureBoot() Check {
 	state, reason := e.boot.log.SecureBoot()
 	switch reason = clip(reason, 70); state {
 	case eventlog.SecureBootOn:
+		if e.pcrs[7].State == Different {
+			return Check{name, Warn, "on, says the log, and PCR 7 does not bear it out", "see the line about the boot PCRs"}
+		}
 		return Check{name, OK, "on: " + reason, ""}
 	case eventlog.SecureBootOff:
 		return Check{name, Warn, "off: " + reason, "enable it in the firmware setup, or allow it off in the machine's values"}
@@ -231,6 +230,9 @@ func (e *examination) kernelImage() Check {
 	measured, reason := e.boot.log.KernelMeasured()
 	if !measured {
 		return Check{name, Bad, "the kernel was never measured: " + clip(reason, 60), "boot it through the firmware (UEFI), not from an emulator's or a boot loader's memory"}
+	}
+	if e.pcrs[4].State == Different {
+		return Check{name, Warn, "measured, says the log, and PCR 4 does not bear it out", "see the line about the boot PCRs"}
 	}
 	return Check{name, OK, clip(reason, 80), ""}
 }
@@ -278,11 +280,11 @@ func (e *examination) osLog() Check {
 	case b.osErr != nil && !missing(b.osErr):
 		var malformed *eventlog.Error
 		if errors.As(b.osErr, &malformed) {
-			return Check{name, Warn, osLogPath + ": " + clip(b.osErr.Error(), 60), "restart; if it stays, update systemd"}
+			return Check{name, Warn, e.OSLog + ": " + clip(b.osErr.Error(), 60), "restart; if it stays, update systemd"}
 		}
-		return unread(name, osLogPath, b.osErr)
+		return unread(name, e.OSLog, b.osErr)
 	case b.osErr == nil && b.os.Torn > 0:
-		return Check{name, Warn, fmt.Sprintf("%s ends in a torn record", osLogPath), "restart: a measurement was interrupted"}
+		return Check{name, Warn, e.OSLog + " ends in a torn record", "restart: a measurement was interrupted"}
 	case b.osErr == nil:
 		records = len(b.os.Records)
 	}

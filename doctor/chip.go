@@ -24,6 +24,7 @@ type chip struct {
 	survey   tpm.Survey
 	state    tpm.RegisterState
 	stateErr error // why nothing is known of the register
+	other    uint8 // what is at its index is a register of ours with this latch; 0: it is not
 	keys     []tpm.EK
 	keysErr  error
 }
@@ -62,7 +63,7 @@ func (e *examination) lookAtChip(ctx context.Context) {
 		if c.survey, err = dev.Survey(ctx); err != nil {
 			return answer[*chip]{err: err}
 		}
-		_, c.state, c.stateErr = dev.Register(ctx, e.Register)
+		c.inspect(ctx, dev, e.Register)
 		return answer[*chip]{v: &c}
 	})
 	switch {
@@ -86,6 +87,17 @@ func (e *examination) lookAtChip(ctx context.Context) {
 		return // the TPM is still at it
 	}
 	within(ctx, time.Second, func(context.Context) error { return dev.Close() })
+}
+
+// inspect looks at the register. One that another latch gates is juratd's too,
+// and was left by another configuration.
+func (c *chip) inspect(ctx context.Context, dev *tpm.Device, opts tpm.RegisterOptions) {
+	_, c.state, c.stateErr = dev.Register(ctx, opts)
+	for latch := uint8(8); c.stateErr == nil && c.state.Defined && !c.state.Ours && latch < 16; latch++ {
+		if _, state, err := dev.Register(ctx, tpm.RegisterOptions{Index: opts.Index, Latch: latch}); err == nil && state.Ours {
+			c.other = latch
+		}
+	}
 }
 
 // slow says that making the endorsement keys took longer.
@@ -129,7 +141,7 @@ func (e *examination) firmware() Check {
 	}
 	// What IBM's reference code, and so swtpm, calls itself.
 	if p.Manufacturer == "IBM" && strings.HasPrefix(p.Vendor, "SW") {
-		return Check{name, Warn, text, "a software TPM proves no more than the machine that runs it; for trying out"}
+		return Check{name, Warn, text, "a software TPM is for trying out; where it counts use the machine's own: /dev/tpmrm0"}
 	}
 	return Check{name, OK, text, ""}
 }
@@ -173,9 +185,9 @@ func (e *examination) hierarchies() Check {
 	case h.EndorsementPassword:
 		return Check{name, Bad, "the endorsement hierarchy has a password: no attestation key can be made", "remove it: 'tpm2_changeauth -c e -p PASSWORD'"}
 	case !h.OwnerEnabled:
-		return Check{name, Warn, "the owner hierarchy is disabled: no register can be made", "enable it in the firmware setup, or do without the register"}
+		return Check{name, Bad, "the owner hierarchy is disabled: no register can be made", "enable it in the firmware setup, or run juratd -anchor none where the policy accepts that"}
 	case h.OwnerPassword:
-		return Check{name, Warn, "the owner hierarchy has a password: no register can be made", "remove it: 'tpm2_changeauth -c o -p PASSWORD', or do without the register"}
+		return Check{name, Bad, "the owner hierarchy has a password: no register can be made", "remove it: 'tpm2_changeauth -c o -p PASSWORD', or run juratd -anchor none"}
 	case h.LockoutPassword:
 		return Check{name, OK, "no password on endorsement and owner, one on lockout", ""}
 	}

@@ -107,8 +107,11 @@ const DefaultPatience = 5 * time.Second
 // certificates believed.
 type Options struct {
 	TPM         string          // device, or socket of a software TPM; empty: /dev/tpmrm0, and none below another Root
-	Root        string          // directory that stands for / in front of every path but TPM and State
+	Root        string          // directory that stands for / in front of every path that is not named here
 	State       string          // juratd's state directory; empty: /var/lib/jurat
+	BootLog     string          // firmware's log; empty: the kernel's
+	OSLog       string          // systemd's log; empty: where systemd writes it
+	IMAList     string          // empty: the kernel's
 	Authorities *ek.Authorities // whom the broker believes; nil: nobody
 	Register    tpm.RegisterOptions
 	Now         time.Time     // for certificates
@@ -127,14 +130,22 @@ type examination struct {
 	pcrs   map[int]PCR
 }
 
-// Run looks at everything. What does not answer in time is unknown or bad, so
-// that Run itself always comes to an end.
-func Run(ctx context.Context, o Options) *Report {
+// whole fills in what was left empty.
+func (o Options) whole() Options {
 	if o.TPM == "" && o.Root == "" {
 		o.TPM = "/dev/tpmrm0"
 	}
 	if o.State == "" {
 		o.State = o.Root + "/var/lib/jurat"
+	}
+	if o.BootLog == "" {
+		o.BootLog = o.Root + bootLogPath(o.TPM)
+	}
+	if o.OSLog == "" {
+		o.OSLog = o.Root + osLogPath
+	}
+	if o.IMAList == "" {
+		o.IMAList = o.Root + imaPath
 	}
 	if o.Register.Latch == 0 {
 		o.Register.Latch = tpm.DefaultLatch
@@ -145,6 +156,13 @@ func Run(ctx context.Context, o Options) *Report {
 	if o.Patience <= 0 {
 		o.Patience = DefaultPatience
 	}
+	return o
+}
+
+// Run looks at everything. What does not answer in time is unknown or bad, so
+// that Run itself always comes to an end.
+func Run(ctx context.Context, o Options) *Report {
+	o = o.whole()
 	ctx, cancel := context.WithTimeout(ctx, o.Patience*7/2)
 	defer cancel()
 	e := &examination{Options: o}

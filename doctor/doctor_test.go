@@ -6,11 +6,14 @@ package doctor
 import (
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-tpm/tpm2"
 
 	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/eventlog"
@@ -59,6 +62,7 @@ func TestHealthy(t *testing.T) {
 	t.Run("IMA", func(t *testing.T) { testIMA(t, r) })
 	t.Run("latch", func(t *testing.T) { testLatch(t, r) })
 	t.Run("register", func(t *testing.T) { testRegister(t, r) })
+	t.Run("foreign", func(t *testing.T) { testForeign(t, r) })
 	t.Run("boot", func(t *testing.T) { testBoot(t, r) })
 	t.Run("coverage", func(t *testing.T) { testCoverage(t, r) })
 }
@@ -100,9 +104,9 @@ func testFiles(t *testing.T, r *rig) {
 		text, hint    string
 	}{
 		{"/etc/crypttab", "root UUID=1 none tpm2-device=auto,tpm2-pcrs=7\n", "sealed disks", OK, "1 volume", "systemd-cryptenroll DEVICE"},
-		{"/etc/crypttab", "a UUID=1 none\n# b UUID=2 - tpm2-pcrs=13\nroot UUID=3 - tpm2-device=auto,tpm2-pcrs=7+13\n", "sealed disks", Warn, "root is sealed to PCR 13", "--latch"},
-		{"/etc/crypttab", "root UUID=3 - tpm2-pcrs=sysexts:sha256\n", "sealed disks", Warn, "root is sealed to PCR 13", "--latch"},
-		{"/etc/crypttab", "home UUID=3 - tpm2-measure-pcr=13\n", "sealed disks", Warn, "opening home extends PCR 13", "--latch"},
+		{"/etc/crypttab", "a UUID=1 none\n# b UUID=2 - tpm2-pcrs=13\nroot UUID=3 - tpm2-device=auto,tpm2-pcrs=7+13\n", "sealed disks", Warn, "root is sealed to PCR 13", "--latch-pcr"},
+		{"/etc/crypttab", "root UUID=3 - tpm2-pcrs=sysexts:sha256\n", "sealed disks", Warn, "root is sealed to PCR 13", "--latch-pcr"},
+		{"/etc/crypttab", "home UUID=3 - tpm2-measure-pcr=13\n", "sealed disks", Warn, "opening home extends PCR 13", "--latch-pcr"},
 		{"/etc/crypttab", "home UUID=3 - tpm2-measure-pcr=yes,tpm2-pcrs=1+3\n", "sealed disks", OK, "none in", ""},
 		{"/proc/cmdline", "root=/dev/vda1 init=/bin/sh\n", "command line", Warn, "was not measured: root=/dev/vda1 init=/bin/sh", "restart"},
 		{"/proc/sys/kernel/osrelease", "5.10.0-8\n", "kernel", Bad, "too old", "5.15"},
@@ -167,15 +171,15 @@ func testLatch(t *testing.T, r *rig) {
 	defer r.reset(bootlog.Boot{})
 	must(t, r.chip.Measure(13, sha256.Sum256(nil)))
 	got := r.run()
-	want(t, got, "latch PCR", Warn, "PCR 13 is in use, probably by systemd-stub (system extensions)", "--latch: 11, 12 and 15 are free")
+	want(t, got, "latch PCR", Warn, "PCR 13 is in use, probably by systemd-stub (system extensions)", "--latch-pcr: 11, 12 and 15 are free")
 	want(t, got, "system log", Warn, "PCR 13: not what the logs make of it", "find out")
 	r.opts.Register.Latch = 15
 	want(t, r.run(), "latch PCR", OK, "PCR 15 is free", "")
 	r.write("/etc/crypttab", "home UUID=3 - tpm2-measure-pcr=yes\n")
-	want(t, r.run(), "sealed disks", Warn, "opening home extends PCR 15", "--latch")
+	want(t, r.run(), "sealed disks", Warn, "opening home extends PCR 15", "--latch-pcr")
 	r.remove("/etc/crypttab")
 	r.opts.Register.Latch = 10
-	want(t, r.run(), "latch PCR", Bad, "latch PCR 10, want 8, 9 or 11 to 15", "--latch")
+	want(t, r.run(), "latch PCR", Bad, "latch PCR 10, want 8, 9 or 11 to 15", "--latch-pcr")
 	r.opts.Register = tpm.RegisterOptions{}
 	for _, pcr := range []int{11, 12, 15} {
 		must(t, r.chip.Measure(pcr, sha256.Sum256(nil)))
@@ -200,9 +204,9 @@ func testRegister(t *testing.T, r *rig) {
 	must(t, err)
 	must(t, register.Define(ctx))
 	want(t, r.run(), "register", OK, "holds jurat's register, not written yet", "")
-	// With another latch it is another register, so what is there is foreign.
+	// A register of another latch is left from another configuration.
 	r.opts.Register.Latch = 12
-	want(t, r.run(), "register", Warn, "holds something else: extend, 32 bytes", "--index")
+	want(t, r.run(), "register", Warn, "holds jurat's register with PCR 13 as its latch", "-latch-pcr 13")
 	r.opts.Register.Latch = 0
 	must(t, register.Open(ctx, sha256.Sum256([]byte("genesis"))))
 	id, ok := (&examination{Options: r.opts}).bootID()
@@ -218,23 +222,73 @@ func testRegister(t *testing.T, r *rig) {
 		t.Errorf("%+v %+v", got.TPM, got.PCRs["13"])
 	}
 	must(t, r.chip.Measure(13, sha256.Sum256(nil)))
-	want(t, r.run(), "latch PCR", Warn, "extended by somebody else too", "--latch")
+	want(t, r.run(), "latch PCR", Warn, "extended by somebody else too", "--latch-pcr")
+}
+
+// Something at the index that is no register at all.
+func testForeign(t *testing.T, r *rig) {
+	conn, err := net.Dial("unix", r.chip.Path())
+	must(t, err)
+	defer conn.Close()
+	_, err = tpm2.NVUndefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+		NVIndex:    tpm2.NamedHandle{Handle: tpm.DefaultIndex, Name: tpm2.TPM2BName{Buffer: nvName(t, conn)}},
+	}.Execute(wire{conn})
+	must(t, err)
+	_, err = tpm2.NVDefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+		PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
+			NVIndex: tpm.DefaultIndex, NameAlg: tpm2.TPMAlgSHA256, DataSize: 8,
+			Attributes: tpm2.TPMANV{NT: tpm2.TPMNTOrdinary, OwnerRead: true, OwnerWrite: true},
+		}),
+	}.Execute(wire{conn})
+	must(t, err)
+	want(t, r.run(), "register", Warn, "0x01906a72 holds something else: ordinary, 8 bytes", "--nv-index")
+	r.opts.Register.Index = tpm.DefaultIndex + 1
+	want(t, r.run(), "register", OK, "0x01906a73 is free", "")
+	r.opts.Register.Index = 1
+	want(t, r.run(), "latch PCR", Bad, "register at NV index 0x1", "--nv-index")
+	want(t, r.run(), "register", Unknown, "line above", "")
+	r.opts.Register = tpm.RegisterOptions{}
+}
+
+// nvName is the name of what is at the default index.
+func nvName(t *testing.T, conn net.Conn) []byte {
+	t.Helper()
+	rsp, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(tpm.DefaultIndex)}.Execute(wire{conn})
+	must(t, err)
+	return rsp.NVName.Buffer
+}
+
+// wire sends commands to a TPM.
+type wire struct{ net.Conn }
+
+func (w wire) Send(command []byte) ([]byte, error) {
+	if _, err := w.Write(command); err != nil {
+		return nil, err
+	}
+	answer := make([]byte, 4096)
+	n, err := w.Read(answer)
+	return answer[:n], err
 }
 
 func testBoot(t *testing.T, r *rig) {
 	defer r.reset(bootlog.Boot{})
-	r.reset(bootlog.Boot{SecureBootOff: true})
+	log, err := os.ReadFile(r.chip.EventLog())
+	must(t, err)
+	r.reset(bootlog.Boot{SecureBootOff: true, Kernel: "6.12.0-other"})
 	got := r.run()
 	want(t, got, "Secure Boot", Warn, "off", "enable it in the firmware setup")
 	want(t, got, "boot PCRs", OK, "0 to 7", "")
 	// The log of one boot and the TPM of another.
-	log, err := os.ReadFile(r.chip.EventLog())
-	must(t, err)
-	r.reset(bootlog.Boot{Kernel: "6.12.0-other"})
-	r.write(securityFS+"/tpm0/binary_bios_measurements", string(log))
+	r.opts.BootLog = r.opts.Root + "/earlier"
+	r.write("/earlier", string(log))
 	got = r.run()
+	r.opts.BootLog = ""
 	want(t, got, "boot PCRs", Bad, "PCR 4 and 7: another value than the boot log makes", "jurat eventlog replay")
 	want(t, got, "system log", Warn, "PCR 8 and 9", "find out")
+	want(t, got, "Secure Boot", Warn, "PCR 7 does not bear it out", "boot PCRs")
+	want(t, got, "kernel image", Warn, "PCR 4 does not bear it out", "boot PCRs")
 	if got.OK || got.PCRs["7"].State != Different {
 		t.Errorf("%v %+v", got.OK, got.PCRs["7"])
 	}

@@ -25,12 +25,8 @@ const securityFS = "/sys/kernel/security"
 // asRoot is what to do where a file may not be read.
 const asRoot = "run it with sudo"
 
-// open opens a regular file below the root. Nothing may make the doctor wait,
-// so that a pipe or a device in its place is an error.
-func (e *examination) open(path string) (*os.File, error) {
-	return regular(e.Root + path)
-}
-
+// regular opens a file. Nothing may make the doctor wait, so that a pipe or a
+// device in its place is an error.
 func regular(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -46,7 +42,7 @@ func regular(path string) (*os.File, error) {
 	return f, nil
 }
 
-// read returns the whole file, of at most limit bytes.
+// read returns a whole file below the root, of at most limit bytes.
 func (e *examination) read(path string, limit int) ([]byte, error) {
 	return readAll(e.Root+path, limit)
 }

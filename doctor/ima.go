@@ -30,14 +30,14 @@ type imaList struct {
 // that it has the value of some prefix.
 func (e *examination) ima(ctx context.Context) Check {
 	const name = "IMA"
-	f, err := e.open(imaPath)
+	f, err := regular(e.IMAList)
 	switch {
 	case missing(err) && !e.mounted():
 		return Check{name, Unknown, securityFS + " is empty", mountHint}
 	case missing(err):
 		return Check{name, Warn, "the kernel has no IMA: files that others loaded are not shown", "a kernel with CONFIG_IMA, booted with ima_policy=tcb ima_hash=sha256"}
 	case err != nil:
-		return unread(name, imaPath, err)
+		return unread(name, e.IMAList, err)
 	}
 	want, _ := hex.DecodeString(e.pcrs[imaPCR].Observed)
 	type reading struct {
@@ -51,11 +51,11 @@ func (e *examination) ima(ctx context.Context) Check {
 	})
 	switch {
 	case !ok || errors.Is(got.err, context.DeadlineExceeded):
-		return Check{name, Unknown, fmt.Sprintf("the list was not read within %v", e.Patience), "'jurat ima replay " + imaPath + "' takes its time; or --patience 60s"}
+		return Check{name, Unknown, fmt.Sprintf("the list was not read within %v", e.Patience), "'jurat ima replay " + e.IMAList + "' takes its time; or --patience 60s"}
 	case got.err != nil:
-		return unread(name, imaPath, got.err)
+		return unread(name, e.IMAList, got.err)
 	case got.list.malformed != nil:
-		return Check{name, Bad, "malformed list: " + clip(got.list.malformed.Error(), 70), "'jurat ima show " + imaPath + "' shows the rest"}
+		return Check{name, Bad, "malformed list: " + clip(got.list.malformed.Error(), 70), "'jurat ima show " + e.IMAList + "' shows the rest"}
 	}
 	return e.imaCheck(name, got.list, len(want) > 0)
 }

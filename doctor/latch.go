@@ -31,7 +31,7 @@ func (e *examination) latch() Check {
 	case errors.Is(e.chip.stateErr, tpm.ErrBank):
 		return Check{name, Unknown, "needs the SHA-256 bank", ""}
 	case e.chip.stateErr != nil:
-		return Check{name, Bad, e.chip.stateErr.Error(), "choose others with --latch (8, 9, 11 to 15) and --index"}
+		return Check{name, Bad, e.chip.stateErr.Error(), "choose others with --latch-pcr (8, 9, 11 to 15) and --nv-index"}
 	}
 	pcr, state := e.Register.Latch, e.chip.state
 	where := fmt.Sprintf("PCR %d", pcr)
@@ -40,11 +40,11 @@ func (e *examination) latch() Check {
 		return Check{name, OK, where + " is free" + e.alsoFree(), ""}
 	case stage == tpm.StageClosed:
 		if id, ok := e.bootID(); ok && !state.ClosedIn(id) {
-			return Check{name, Warn, where + " was extended by somebody else too", "choose a PCR of your own: --latch, of " + e.free()}
+			return Check{name, Warn, where + " was extended by somebody else too", "choose another with --latch-pcr: " + e.free()}
 		}
 		return Check{name, OK, where + " is closed by jurat's register", ""}
 	}
-	return Check{name, Warn, fmt.Sprintf("%s is in use, probably by %s", where, users[pcr]), "choose another with --latch: " + e.free()}
+	return Check{name, Warn, fmt.Sprintf("%s is in use, probably by %s", where, users[pcr]), "choose another with --latch-pcr: " + e.free()}
 }
 
 // free names the PCRs that may be a latch and are zero.
@@ -54,7 +54,7 @@ func (e *examination) free() string {
 		free = append(free, int(pcr))
 	}
 	if len(free) == 0 {
-		return "none is free, so do without the register"
+		return "none is free, so run juratd -anchor none"
 	}
 	return list(free) + map[bool]string{true: " is free", false: " are free"}[len(free) == 1]
 }
@@ -87,8 +87,11 @@ func (e *examination) register() Check {
 		return Check{name, OK, where + " holds jurat's register, written since the TPM started", ""}
 	case state.Ours:
 		return Check{name, OK, where + " holds jurat's register, not written yet", ""}
+	case e.chip.other != 0:
+		return Check{name, Warn, fmt.Sprintf("%s holds jurat's register with PCR %d as its latch", where, e.chip.other),
+			fmt.Sprintf("run juratd with -latch-pcr %d, or it makes the register anew", e.chip.other)}
 	case state.Defined:
-		return Check{name, Warn, where + " holds something else: " + e.kind(), "choose another with --index (0x01800000 to 0x01bfffff), or 'tpm2_nvundefine' if it is nobody's"}
+		return Check{name, Warn, where + " holds something else: " + e.kind(), "choose another with --nv-index (0x01800000 to 0x01bfffff), or 'tpm2_nvundefine' if it is nobody's"}
 	}
 	return Check{name, OK, where + " is free", ""}
 }
@@ -161,9 +164,9 @@ func crypttab(name, raw string, latch uint8) Check {
 				sealed++
 			case key == "tpm2-pcrs" && namesPCR(value, latch):
 				return Check{name, Warn, fmt.Sprintf("%s is sealed to PCR %d, the latch", volume, latch),
-					"choose another latch with --latch, or it opens only before juratd starts"}
+					"choose another with --latch-pcr, or it opens only before juratd starts"}
 			case key == "tpm2-measure-pcr" && (namesPCR(value, latch) || value == "yes" && latch == 15):
-				return Check{name, Warn, fmt.Sprintf("opening %s extends PCR %d, the latch", volume, latch), "choose another latch with --latch"}
+				return Check{name, Warn, fmt.Sprintf("opening %s extends PCR %d, the latch", volume, latch), "choose another with --latch-pcr"}
 			}
 		}
 	}

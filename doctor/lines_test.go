@@ -43,8 +43,8 @@ func TestWhatATPMMaySay(t *testing.T) {
 	}{
 		{func(h *tpm.Hierarchy) { h.EndorsementEnabled = false }, Bad, "endorsement hierarchy is disabled", "firmware setup"},
 		{func(h *tpm.Hierarchy) { h.EndorsementPassword = true }, Bad, "endorsement hierarchy has a password", "tpm2_changeauth -c e"},
-		{func(h *tpm.Hierarchy) { h.OwnerEnabled = false }, Warn, "owner hierarchy is disabled", "firmware setup"},
-		{func(h *tpm.Hierarchy) { h.OwnerPassword = true }, Warn, "owner hierarchy has a password", "tpm2_changeauth -c o"},
+		{func(h *tpm.Hierarchy) { h.OwnerEnabled = false }, Bad, "owner hierarchy is disabled", "firmware setup"},
+		{func(h *tpm.Hierarchy) { h.OwnerPassword = true }, Bad, "owner hierarchy has a password", "tpm2_changeauth -c o"},
 		{func(h *tpm.Hierarchy) { h.LockoutPassword = true }, OK, "one on lockout", ""},
 	} {
 		line(t, with(func(s *tpm.Survey) { c.change(&s.Hierarchy) }).hierarchies(), c.status, c.text, c.hint)
@@ -157,8 +157,7 @@ func TestSHA1Alone(t *testing.T) {
 // The log belongs to the TPM that is looked at.
 func TestBootLogPath(t *testing.T) {
 	for path, number := range map[string]string{"/dev/tpmrm0": "0", "/dev/tpm1": "1", "/dev/tpmrm12": "12", "/run/tpm.sock": "0", "/dev/tpm": "0", "": "0"} {
-		e := &examination{Options: Options{TPM: path}}
-		if got := e.bootLogPath(); got != securityFS+"/tpm"+number+"/binary_bios_measurements" {
+		if got := bootLogPath(path); got != securityFS+"/tpm"+number+"/binary_bios_measurements" {
 			t.Errorf("%s: %s", path, got)
 		}
 	}

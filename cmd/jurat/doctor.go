@@ -38,7 +38,7 @@ has to decide. unknown: it could not be looked at.
 
 The exit code is 0 when nothing is bad, 1 when something is, 3 when nothing at
 all could be looked at.`,
-		Example: "  sudo jurat doctor\n  jurat doctor --tpm /run/swtpm.sock --ek-roots /etc/jurat/ek-roots\n  jurat doctor --latch 12 --index 0x01900001 --json",
+		Example: "  sudo jurat doctor\n  jurat doctor --tpm /run/swtpm.sock --ek-roots /etc/jurat/ek-roots\n  jurat doctor --latch-pcr 12 --nv-index 0x01900001 --json",
 		Args:    arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
@@ -54,9 +54,12 @@ all could be looked at.`,
 	f := c.Flags()
 	f.StringVar(&o.TPM, "tpm", "", "TPM device, or `PATH` of a software TPM's socket (default /dev/tpmrm0)")
 	f.StringArrayVar(&m.roots, "ek-roots", nil, "certificates of makers of TPMs, and "+ek.RulesFile+": a `PATH`, again and again")
-	f.Uint8Var(&o.Register.Latch, "latch", 0, "`PCR` that gates the register: 8, 9, 11 to 15 (default 13)")
-	f.Uint32Var(&o.Register.Index, "index", 0, "NV `INDEX` of the register (default 0x01906a72)")
+	f.Uint8Var(&o.Register.Latch, "latch-pcr", 0, "`PCR` that gates the register: 8, 9, 11 to 15 (default 13)")
+	f.Uint32Var(&o.Register.Index, "nv-index", 0, "NV `INDEX` of the register (default 0x01906a72)")
 	f.StringVar(&o.State, "state", "", "juratd's state `DIR` (default /var/lib/jurat)")
+	f.StringVar(&o.BootLog, "boot-log", "", "`FILE` with the firmware's log (default: the kernel's)")
+	f.StringVar(&o.OSLog, "os-log", "", "`FILE` with systemd's log (default /run/log/systemd/tpm2-measure.log)")
+	f.StringVar(&o.IMAList, "ima-list", "", "`FILE` with IMA's list (default: the kernel's)")
 	f.StringVar(&o.Root, "root", "", "read /sys, /proc, /etc and /run below `DIR`: another machine's files")
 	f.DurationVar(&o.Patience, "patience", doctor.DefaultPatience, "longest wait for one answer of the TPM or the kernel")
 	return c
@@ -114,6 +117,9 @@ func (a *app) juratdCheck(ctx context.Context) doctor.Check {
 		return doctor.Check{Name: name, Status: doctor.Unknown, Text: "no permission to ask it at " + a.socket, Hint: "run it with sudo"}
 	case err != nil:
 		return doctor.Check{Name: name, Status: doctor.Warn, Text: "does not answer at " + a.socket, Hint: "'systemctl status juratd' says why; --socket names another socket"}
+	case st.AnchorFault != "":
+		return doctor.Check{Name: name, Status: doctor.Warn, Text: fmt.Sprintf("%s runs, its register does not bear its log out: %s", st.Version, clip(st.AnchorFault, 60)),
+			Hint: "restart the machine; the lines about latch and register may say why"}
 	case st.BrokerState != "reachable":
 		return doctor.Check{Name: name, Status: doctor.Warn, Text: fmt.Sprintf("%s runs, broker %s", st.Version, clip(st.BrokerState, 48)),
 			Hint: "'jurat status' says more; is " + clip(st.Broker, 60) + " reachable from here?"}
