@@ -154,6 +154,7 @@ func (r *rig) live(log *logstore.Log, recovery logstore.Recovery) {
 		if !r.endsEarly {
 			r.t.Fatalf("the agent ended at its start: %v", err)
 		}
+		cancel()
 		r.ended = err
 		return
 	}
