@@ -181,6 +181,9 @@ var forgeries = []struct {
 	{"command line of systemd that was not measured", func() *builder {
 		return goodBoot().add(entry{pcr: 12, kind: eventlog.IPL, data: wide("quiet\x00"), of: wide("init=/bin/sh")})
 	}, "", []string{"kernel-cmdline-uncovered"}},
+	{"archive that systemd-stub made, which is nothing odd", func() *builder {
+		return goodBoot().add(entry{pcr: 12, kind: eventlog.IPL, data: wide("Credentials initrd\x00"), of: text("an archive")})
+	}, "", nil},
 	{"command line hidden by its type", func() *builder { return goodBoot().change(atLine, func(e *entry) { e.kind = eventlog.EventTag }) }, "", []string{"type-flip"}},
 	{"no end of boot services", func() *builder { return goodBoot().remove(atExit).remove(atExit - 1) }, "", []string{"ebs-missing"}},
 	{"half an end of boot services", func() *builder { return goodBoot().remove(atExit) }, "", []string{"ebs-incomplete"}},
