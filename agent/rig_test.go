@@ -27,22 +27,23 @@ import (
 
 // rig is an agent with everything around it.
 type rig struct {
-	t      testing.TB
-	state  string
-	socket string
-	sensor *fakeSensor
-	meter  *fakeMeter
-	chip   *fakeChip
-	double *double
-	agent  *Agent
-	limits Limits
-	mode   peer.Mode
-	skew   atomic.Int64 // of the agent's clock
-	open   func(context.Context) (Chip, error)
-	anchor Anchor
-	logs   logPaths
-	log    bytes.Buffer
-	logMu  sync.Mutex
+	t       testing.TB
+	state   string
+	socket  string
+	sensor  *fakeSensor
+	meter   *fakeMeter
+	chip    *fakeChip
+	double  *double
+	agent   *Agent
+	limits  Limits
+	mode    peer.Mode
+	skew    atomic.Int64 // of the agent's clock
+	open    func(context.Context) (Chip, error)
+	anchor  Anchor
+	prepare func(*Agent) // runs before the agent does
+	logs    logPaths
+	log     bytes.Buffer
+	logMu   sync.Mutex
 
 	// The real rooms, for tests with root; nil: the fakes.
 	realSensor *bpf.Sensor
@@ -131,6 +132,9 @@ func (r *rig) start() *rig {
 	p.logger = slog.New(slog.NewTextHandler(r, nil))
 	p.now = func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }
 	r.agent = assemble(p)
+	if r.prepare != nil {
+		r.prepare(r.agent)
+	}
 	if err := r.agent.open(r.socket); err != nil {
 		r.t.Fatal(err)
 	}
@@ -151,11 +155,12 @@ func (r *rig) live(log *logstore.Log, recovery logstore.Recovery) {
 	select {
 	case <-ready:
 	case err := <-ended:
+		cancel()
 		if !r.endsEarly {
 			r.t.Fatalf("the agent ended at its start: %v", err)
 		}
-		cancel()
 		r.ended = err
+		r.agent.listener.Close() // as the end of the process does
 		return
 	}
 	var once sync.Once

@@ -4,6 +4,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -33,6 +34,7 @@ func newTap(t testing.TB, device *softtpm.TPM) *tap {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	group.Go(func() {
 		for {
@@ -40,11 +42,16 @@ func newTap(t testing.TB, device *softtpm.TPM) *tap {
 			if err != nil {
 				return // closed
 			}
-			group.Go(func() { p.serve(client, device.Path()) })
+			stop := context.AfterFunc(ctx, func() { client.Close() })
+			group.Go(func() {
+				defer stop()
+				p.serve(client, device.Path())
+			})
 		}
 	})
 	t.Cleanup(func() {
 		listener.Close()
+		cancel() // a test that failed leaves agents behind
 		group.Wait()
 	})
 	return p
