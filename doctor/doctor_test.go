@@ -379,5 +379,5 @@ func TestFindings(t *testing.T) {
 	got := r.run()
 	want(t, got, "boot findings", Bad, eventlog.FindingKernelUnmeasured, "jurat eventlog show")
 	want(t, got, "kernel image", Bad, "never measured", "UEFI")
-	want(t, got, "command line", Unknown, "not in the boot log as text", "unified kernel image")
+	want(t, got, "command line", Unknown, "not in the boot log as text, as with a unified kernel image", "")
 }

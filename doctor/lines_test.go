@@ -201,3 +201,10 @@ func FuzzCrypttab(f *testing.F) {
 		version(raw)
 	})
 }
+
+// What is not there at all is nobody's fault.
+func TestEmptyMachine(t *testing.T) {
+	r := bare(t)
+	r.remove("/proc")
+	want(t, r.run(), "kernel", Unknown, "no /proc/sys/kernel/osrelease", "")
+}
