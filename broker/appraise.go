@@ -28,6 +28,7 @@ type record struct {
 	Txn       string                           `json:"txn"`
 	Asked     time.Time                        `json:"asked"` // when the challenge was made: evidence is newer
 	Host      string                           `json:"host"`
+	Epoch     uint64                           `json:"epoch"` // of the host
 	Instance  string                           `json:"instance"`
 	D         evidence.Hash                    `json:"d"`
 	Audience  string                           `json:"audience"`
@@ -160,7 +161,7 @@ func judge(s *submission, i int, q *verify.Request, t *target) *appraisal {
 	a := &appraisal{}
 	r := &a.record
 	*r = record{
-		Index: q.Index, Asked: s.end.Add(-challenge.Life), Host: s.host.ID, D: q.D,
+		Index: q.Index, Asked: s.end.Add(-challenge.Life), Host: s.host.ID, Epoch: s.result.Next().Epoch, D: q.D,
 		Instance: s.result.Next().BootID.String() + ":" + q.Instance.String(),
 		Audience: q.Audience, Actions: slices.Sorted(slices.Values(q.Actions)), Datatypes: slices.Sorted(slices.Values(q.Datatypes)),
 		Method: q.Confirm.Method, Key: q.Confirm.Thumbprint, ID: t.delegation.ID, Known: t.object != nil, Documents: t.documents, Refs: t.refs,

@@ -17,6 +17,7 @@ import (
 	"github.com/jurat-dev/jurat/broker/oauth"
 	"github.com/jurat-dev/jurat/delegation"
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/internal/bootlog"
 )
 
 // rejected wants a bundle to be refused as a whole, with this code, in the log
@@ -157,7 +158,7 @@ func TestAttestors(t *testing.T) {
 		}, nil, nil},
 		{"unknown is not yes", "context", "unit", func(p *evidence.Process) { p.Unit = evidence.Unknown[string]("exited") }, nil, nil},
 		{"tainted process", "context", "taint", nil, nil, []string{"ptrace"}},
-		{"other boot", "boot", "pcr-7", nil, func(h *testbundle.Host) { h.PCRs[7] = make([]byte, 32) }, nil},
+		{"other boot", "boot", "pcr-7", nil, func(h *testbundle.Host) { h.Boots(bootlog.Boot{SecureBootOff: true}) }, nil},
 	}
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -199,7 +200,7 @@ func TestAttestors(t *testing.T) {
 				}
 			}
 			if c.host != nil {
-				w.host.PCRs[7] = testbundle.PCR(7)
+				w.host.Boots(bootlog.Boot{})
 			}
 		})
 	}

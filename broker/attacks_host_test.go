@@ -15,44 +15,6 @@ import (
 	"github.com/jurat-dev/jurat/evidence"
 )
 
-// TestNewEpoch: a host that rebooted goes on, in a new epoch; its boot can be
-// learnt if the operator says so.
-func TestNewEpoch(t *testing.T) {
-	w := ready(t)
-	d := w.approved(nil)
-	w.ok(w.token(d))
-	w.host.Reboot(t)
-	w.host.PCRs[7] = bytes.Repeat([]byte{9}, 32)
-	w.subject = w.host.Measure(t, 77, nil)
-	_, a := w.evidence(w.wish(d))
-	if w.ok(a); !slices.Equal(failedOf(a, 0), []string{"boot/pcr-7"}) {
-		t.Errorf("after an update of the firmware: %s", a.raw)
-	}
-	learnt := w.ok(w.send(http.MethodPost, w.operator+"/v1/hosts/h1/learn-boot", "", ""))
-	if learnt.str("machine") != "demo" || learnt.body["added"] != 8.0 || len(learnt.body["pcrs"].(object)) != 8 {
-		t.Errorf("learnt %s", learnt.raw)
-	}
-	if e := w.lastEntry(); e["type"] != "refs" || e["target"] != "demo" || e["refs_digest"] == "" {
-		t.Errorf("log entry %v", e)
-	}
-	w.ok(w.token(d))
-	if again := w.ok(w.post(w.operator+"/v1/hosts/h1/learn-boot", object{"pcrs": []int{7}})); again.body["added"] != 0.0 {
-		t.Errorf("learnt again: %s", again.raw)
-	}
-	for name, body := range map[string]object{"PCR 16": {"pcrs": []int{16}}, "PCR not quoted": {"pcrs": []int{20}}} {
-		if a := w.post(w.operator+"/v1/hosts/h1/learn-boot", body); a.status != 400 {
-			t.Errorf("%s: %d %s", name, a.status, a.raw)
-		}
-	}
-	w.enrol("h2")
-	if a := w.send(http.MethodPost, w.operator+"/v1/hosts/h2/learn-boot", "", ""); a.status != 409 {
-		t.Errorf("before first contact: %d %s", a.status, a.raw)
-	}
-	if a := w.send(http.MethodPost, w.operator+"/v1/hosts/h3/learn-boot", "", ""); a.status != 404 {
-		t.Errorf("unknown host: %d %s", a.status, a.raw)
-	}
-}
-
 func failedOf(a answer, i int) []string {
 	one := a.body["requests"].([]any)[i].(object)
 	return answer{body: object{"failed": one["failed"]}}.failed()

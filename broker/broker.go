@@ -66,6 +66,7 @@ type Broker struct {
 	hosts     [64]sync.Mutex // one bundle of a host at a time, by its UEID
 	counters  counters
 	ready     readiness
+	kept      kept
 
 	authorities atomic.Pointer[ek.Authorities]
 }
@@ -106,6 +107,7 @@ func New(c Config, s *store.Store, k *keys.Keys, log *audit.Signer) (*Broker, er
 		strangers:  limit.New(500, 5000),
 		enrolling:  limit.New(2, 40),
 		denials:    limit.New(1, 5000),
+		kept:       newKept(),
 		bodies:     make(chan struct{}, 128),
 		slots:      make(chan struct{}, 4*runtime.GOMAXPROCS(0)),
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/jurat-dev/jurat/broker/audit"
@@ -51,37 +52,48 @@ func (b *Broker) postEnrol(w http.ResponseWriter, r *http.Request) *oauth.Error 
 	case err != nil:
 		return b.unwritable("looking up an invitation", err)
 	}
-	key, level, err := b.judgeEK(&in, invited.EKPin, now)
+	found, err := b.judgeEK(&in, invited.EKPin, now)
 	if err != nil {
 		return b.refuseEnrolment(r, &invited, "ek", err)
 	}
 	if err := verify.CheckAK(in.AKPublic); err != nil {
 		return b.refuseEnrolment(r, &invited, "ak", err)
 	}
-	return b.askTPM(w, r, &in, key, level, now)
+	return b.askTPM(w, r, &in, found, now)
+}
+
+// judged is an endorsement key, and why it is believed.
+type judged struct {
+	*ek.EK
+	level string
+	maker string // of the TPM, where a certificate that is believed says so
 }
 
 // judgeEK decides how far an endorsement key is believed: because of its
 // certificate, because of one that a cloud provider gave the AK, or because an
 // operator pinned it. What the operator's rules deny is believed for nothing.
-func (b *Broker) judgeEK(in *enrolRequest, pin []byte, now time.Time) (*ek.EK, string, error) {
+func (b *Broker) judgeEK(in *enrolRequest, pin []byte, now time.Time) (*judged, error) {
 	key, err := ek.ParseEK(in.EKPublic)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if len(pin) > 0 && subtle.ConstantTimeCompare(pin, key.Pin[:]) != 1 {
-		return nil, "", errors.New("the EK is not the one that the operator pinned")
+		return nil, errors.New("the EK is not the one that the operator pinned")
 	}
 	makers := b.authorities.Load()
 	if err := makers.Rules.DenyKey(key.Pin); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	shown := makers.Examine(in.Certificates, key.SPKI, now)
 	if err := shown.Denied(); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if shown.OK() {
-		return key, verify.LevelCert, nil
+		found := &judged{EK: key, level: verify.LevelCert}
+		if shown.Leaf.TPM.Named {
+			found.maker = MakerID(shown.Leaf.TPM.Manufacturer)
+		}
+		return found, nil
 	}
 	cause := shown.Err()
 	if len(in.AKCertificates) > 0 {
@@ -89,20 +101,36 @@ func (b *Broker) judgeEK(in *enrolRequest, pin []byte, now time.Time) (*ek.EK, s
 		var said *ek.Error
 		switch {
 		case err == nil:
-			return key, verify.LevelCloudAK, nil
+			return &judged{EK: key, level: verify.LevelCloudAK}, nil
 		case errors.As(err, &said) && said.Code == ek.CodeDenied:
-			return nil, "", err
+			return nil, err
 		case len(in.Certificates) == 0:
 			cause = err
 		}
 	}
 	if len(pin) > 0 {
-		return key, verify.LevelPin, nil
+		return &judged{EK: key, level: verify.LevelPin}, nil
 	}
-	return nil, "", cause
+	return nil, cause
 }
 
-func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest, key *ek.EK, level string, now time.Time) *oauth.Error {
+// MakerID is how a maker of TPMs is written in policies and in the store: the
+// characters of its TCG vendor id, such as "IFX", or the id in digits where
+// those are none.
+func MakerID(m ek.Manufacturer) string {
+	text := strings.TrimRight(string(m[:]), "\x00 ")
+	for _, c := range []byte(text) {
+		if c < '!' || c > '~' {
+			return m.ID()
+		}
+	}
+	if text == "" {
+		return m.ID()
+	}
+	return text
+}
+
+func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest, key *judged, now time.Time) *oauth.Error {
 	secret := make([]byte, ek.SecretSize)
 	if _, err := io.ReadFull(b.Rand, secret); err != nil {
 		return b.unwritable("reading randomness", err)
@@ -122,7 +150,7 @@ func (b *Broker) askTPM(w http.ResponseWriter, r *http.Request, in *enrolRequest
 		}
 		return tx.PutEnrolment(store.Enrolment{
 			ID: id, Token: secretDigest(in.Token), Secret: sha256.Sum256(secret), UEID: key.UEID(), EK: key.Pin,
-			AKPublic: in.AKPublic, AKName: name, Level: level, Expires: now.Add(enrolmentLife),
+			AKPublic: in.AKPublic, AKName: name, Level: key.level, Maker: key.maker, Expires: now.Add(enrolmentLife),
 		})
 	})
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrExpired) {
@@ -247,7 +275,7 @@ func (b *Broker) admit(r *http.Request, p *store.Enrolment, wrong error, now tim
 			return err
 		}
 		host = store.Host{Name: invited.Name, ID: invited.ID, UEID: p.UEID, EK: p.EK, AKPublic: p.AKPublic, AKName: p.AKName,
-			Level: p.Level, Machine: invited.Machine, Enrolled: now}
+			Level: p.Level, Maker: p.Maker, Machine: invited.Machine, Enrolled: now}
 		if err := tx.AddHost(host); errors.Is(err, store.ErrExists) {
 			return errTaken
 		} else if err != nil {

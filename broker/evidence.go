@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/jurat-dev/jurat/broker/audit"
@@ -38,6 +37,12 @@ type submission struct {
 	memory *memory
 	end    time.Time // of the challenge
 	result verify.Result
+
+	// What was known of boot and IMA list, and what came along. See kept.go.
+	boot    *verify.Boot
+	list    fileList
+	begun   *begun // the list is this one, which is not in the store
+	rawBoot []byte
 }
 
 type evidenceAnswer struct {
@@ -99,6 +104,7 @@ func (b *Broker) postEvidence(w http.ResponseWriter, r *http.Request) *oauth.Err
 		return b.reject(r.Context(), s, rejection)
 	}
 	if rejection := b.verify(s); rejection != nil {
+		b.keepBegun(s, rejection)
 		return b.reject(r.Context(), s, rejection)
 	}
 	answer, fault := b.accept(r.Context(), s)
@@ -127,8 +133,13 @@ func (b *Broker) slot(ctx context.Context, places chan struct{}) (release func()
 // known looks the host up by the name it gives itself. A stranger is counted.
 func (b *Broker) known(ctx context.Context, s *submission) *oauth.Error {
 	err := b.store.View(ctx, func(r *store.Reader) (err error) {
-		s.host, err = r.HostByUEID(s.bundle.UEID)
-		return err
+		if s.host, err = r.HostByUEID(s.bundle.UEID); err != nil {
+			return err
+		}
+		if s.memory, err = remembered(&s.host); err != nil {
+			return err
+		}
+		return b.recall(r, s)
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		b.counters.add("unknown-host")
@@ -137,9 +148,6 @@ func (b *Broker) known(ctx context.Context, s *submission) *oauth.Error {
 	}
 	if err != nil {
 		return b.unwritable("looking up a host", err)
-	}
-	if s.memory, err = remembered(&s.host); err != nil {
-		return b.unwritable("reading the state of a host", err)
 	}
 	return nil
 }
@@ -170,11 +178,13 @@ func (b *Broker) challenged(ctx context.Context, s *submission) (*verify.Rejecti
 
 // verify hands the bundle to station 8. Nothing after this reads the bundle.
 func (b *Broker) verify(s *submission) *verify.Rejection {
-	host := verify.Host{UEID: s.host.UEID, AKPublic: s.host.AKPublic, AKName: s.host.AKName, Level: s.host.Level}
+	host := verify.Host{UEID: s.host.UEID, AKPublic: s.host.AKPublic, AKName: s.host.AKName, Level: s.host.Level, Maker: s.host.Maker,
+		Boot: s.boot, IMA: s.list.IMAList}
 	if s.memory != nil {
 		host.Last = &s.memory.State
 	}
 	asked := verify.Challenge{Broker: b.Issuer, Nonce: s.bundle.Nonce, Expires: s.end}
+	s.detach()
 	var err error
 	s.result, err = verify.Bundle(s.bundle, host, asked, b.Policy, s.now)
 	s.bundle = nil
@@ -217,7 +227,13 @@ func (b *Broker) accept(ctx context.Context, s *submission) (*evidenceAnswer, *o
 		if err := tx.AdvanceHost(s.host.ID, s.host.Last, next, s.now); err != nil {
 			return err
 		}
+		if err := s.keep(tx); err != nil {
+			return err
+		}
 		if err := b.append(tx, d); err != nil {
+			return err
+		}
+		if err := b.endEpoch(tx, s); err != nil {
 			return err
 		}
 		for _, row := range rows {
@@ -240,6 +256,7 @@ func (b *Broker) accept(ctx context.Context, s *submission) (*evidenceAnswer, *o
 	case err != nil:
 		return nil, b.unwritable("storing evidence", err)
 	}
+	b.keepInMemory(s)
 	return answer, nil
 }
 
@@ -248,6 +265,9 @@ func nextState(r verify.Result) (store.HostState, error) {
 	m := memory{State: r.Next(), PCRs: make(map[int]evidence.Hash)}
 	for _, pcr := range r.PCRs().Indexes() {
 		m.PCRs[pcr], _ = r.PCRs().At(pcr)
+	}
+	if update, listed := r.IMA(); listed {
+		m.IMA = &update.Position
 	}
 	body, err := json.Marshal(&m)
 	return store.HostState{Epoch: m.State.Epoch, Sequence: m.State.Sequence, Size: m.State.Size, Root: m.State.Root, JSON: body}, err
@@ -315,41 +335,6 @@ func (b *Broker) deniedRequest(s *submission, a *appraisal, only bool) *decision
 	d.problem(http.StatusBadRequest, "")
 	b.Log.Info("refused", "txn", d.entry.Txn, "agent", d.entry.Agent, "host", d.entry.Host, "failed", d.failures())
 	return d
-}
-
-// rejection makes one of verify's rejections for what the broker finds itself.
-func rejection(code verify.Code, place, expected, observed string) *verify.Rejection {
-	r := &verify.Rejection{Code: code, Attestor: verify.AttestorHardware, Retry: verify.RetryNever, Place: place, Expected: expected, Observed: observed}
-	for _, info := range verify.Codes() {
-		if info.Code == code {
-			r.Check, r.Attestor, r.Retry = info.Check, info.Attestor, info.Retry
-		}
-	}
-	return r
-}
-
-// checkName is the word for a rejection code in lists of checks: "E_PCR_DIGEST"
-// is pcr-digest.
-func checkName(code verify.Code) string {
-	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(string(code), "E_")), "_", "-")
-}
-
-// rejected is the answer to a bundle that is not true as a whole. It names the
-// place, not what would have been right.
-func rejected(r *verify.Rejection) *oauth.Error {
-	return &oauth.Error{Status: http.StatusBadRequest, Code: oauth.InvalidRequest, Retry: r.Retry, Rejection: string(r.Code),
-		Description: "evidence rejected: " + r.Place, Failed: []oauth.Failure{{Attestor: string(r.Attestor), Check: checkName(r.Code)}}}
-}
-
-// reject logs that a known host's bundle was rejected.
-func (b *Broker) reject(ctx context.Context, s *submission, r *verify.Rejection) *oauth.Error {
-	d := b.newDecision(audit.TypeDecision, "deny")
-	d.entry.Host = s.host.ID
-	d.fail(station{Number: 8, Attestor: string(r.Attestor), Check: checkName(r.Code), Expected: []string{r.Place + ": " + r.Expected}, Observed: []string{r.Observed}})
-	e := rejected(r)
-	d.problem(e.Status, e.Rejection)
-	d.why.Type = "https://jurat.dev/problems/evidence-rejected"
-	return b.refuse(ctx, d, e)
 }
 
 func digestBytes(h evidence.Hash) evidence.Bytes { return append(evidence.Bytes(nil), h[:]...) }

@@ -67,29 +67,33 @@ func (b *Broker) Public() http.Handler {
 func (b *Broker) Operator() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
-		"POST /v1/apply":                    b.postApply,
-		"GET /v1/workloads":                 b.getWorkloads,
-		"GET /v1/machines":                  b.getMachines,
-		"GET /v1/approvers":                 b.getApprovers,
-		"GET /v1/resources":                 b.getResources,
-		"POST /v1/resources":                b.postResource,
-		"GET /v1/hosts":                     b.getHosts,
-		"POST /v1/hosts":                    b.postHost,
-		"DELETE /v1/hosts/{name}":           b.deleteHost,
-		"POST /v1/hosts/{name}/learn-boot":  b.postLearnBoot,
-		"POST /v1/refs":                     b.postRefs,
-		"GET /v1/delegations":               b.getDelegations,
-		"POST /v1/delegations":              b.postDelegation,
-		"GET /v1/delegations/{id}":          b.getDelegation,
-		"POST /v1/delegations/{id}/approve": b.postApprove,
-		"POST /v1/delegations/{id}/refuse":  b.postRefuse,
-		"POST /v1/delegations/{id}/revoke":  b.postRevocation,
-		"GET /v1/audit":                     b.getAudit,
-		"GET /v1/explain/{txn}":             b.getExplanation,
-		"GET /log/checkpoint":               b.getCheckpoint,
-		"GET /log/proof":                    b.getProof,
-		"GET /healthz":                      b.getHealth,
-		"GET /readyz":                       b.getReady,
+		"POST /v1/apply":                       b.postApply,
+		"GET /v1/workloads":                    b.getWorkloads,
+		"GET /v1/machines":                     b.getMachines,
+		"GET /v1/approvers":                    b.getApprovers,
+		"GET /v1/resources":                    b.getResources,
+		"POST /v1/resources":                   b.postResource,
+		"GET /v1/hosts":                        b.getHosts,
+		"POST /v1/hosts":                       b.postHost,
+		"DELETE /v1/hosts/{name}":              b.deleteHost,
+		"POST /v1/hosts/{name}/learn-boot":     b.postLearnBoot,
+		"GET /v1/hosts/{name}/boot-diff":       b.getBootDiff,
+		"GET /v1/hosts/{name}/export":          b.getHostExport,
+		"GET /v1/hosts/{name}/boot-log":        b.getHostBootLog,
+		"POST /v1/machines/{name}/forget-boot": b.postForgetBoot,
+		"POST /v1/refs":                        b.postRefs,
+		"GET /v1/delegations":                  b.getDelegations,
+		"POST /v1/delegations":                 b.postDelegation,
+		"GET /v1/delegations/{id}":             b.getDelegation,
+		"POST /v1/delegations/{id}/approve":    b.postApprove,
+		"POST /v1/delegations/{id}/refuse":     b.postRefuse,
+		"POST /v1/delegations/{id}/revoke":     b.postRevocation,
+		"GET /v1/audit":                        b.getAudit,
+		"GET /v1/explain/{txn}":                b.getExplanation,
+		"GET /log/checkpoint":                  b.getCheckpoint,
+		"GET /log/proof":                       b.getProof,
+		"GET /healthz":                         b.getHealth,
+		"GET /readyz":                          b.getReady,
 	} {
 		b.handleAt(mux, pattern, h)
 	}
@@ -210,8 +214,13 @@ func rfc3339(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// found turns the store's word for a missing thing into ours.
+// found turns the store's word for a missing thing into ours, and passes on an
+// answer that is one already.
 func (b *Broker) found(doing string, err error) *oauth.Error {
+	var fault *oauth.Error
+	if errors.As(err, &fault) {
+		return fault
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		return &oauth.Error{Status: http.StatusNotFound, Code: oauth.NotFound, Retry: oauth.RetryNever, Description: "there is no such thing"}
 	}

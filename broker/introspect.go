@@ -91,7 +91,7 @@ func (b *Broker) resource(r *http.Request) (*store.Resource, *oauth.Error) {
 }
 
 // active reports whether a token with our signature is good now: in time, in
-// our log's books, not revoked, its host enrolled, its delegation not ended.
+// our log's books, not revoked, its host enrolled and in the same epoch, its delegation not ended.
 func (b *Broker) active(ctx context.Context, c *oauth.Claims, now time.Time) (bool, error) {
 	if c.Issuer != b.Issuer || c.KeyEpoch < oauth.KeyEpoch || now.Unix() >= c.Expires {
 		return false, nil
@@ -102,7 +102,8 @@ func (b *Broker) active(ctx context.Context, c *oauth.Claims, now time.Time) (bo
 		if err != nil || !token.Revoked.IsZero() || !now.Before(token.Expires) || token.Audience != c.Audience || token.Txn != c.Txn {
 			return err
 		}
-		if _, err := r.HostByID(token.Host); err != nil {
+		host, err := r.HostByID(token.Host)
+		if err != nil || host.Last.Epoch != token.Epoch {
 			return err
 		}
 		row, err := r.Delegation(token.Delegation)

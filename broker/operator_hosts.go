@@ -4,12 +4,10 @@
 package broker
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/jurat-dev/jurat/broker/audit"
@@ -132,96 +130,20 @@ func (b *Broker) deleteHost(w http.ResponseWriter, r *http.Request) *oauth.Error
 	if err != nil {
 		return b.found("removing a host", err)
 	}
+	b.kept.forget(b.HostID(name))
 	oauth.WriteJSON(w, http.StatusOK, map[string]string{"name": name, "result": "removed"})
 	return nil
 }
 
-// bootPCRs are what learn-boot takes where nothing else is asked for: what the
-// firmware, the boot loader and Secure Boot measure.
-var bootPCRs = []int{0, 1, 2, 3, 4, 5, 6, 7}
-
-// postLearnBoot accepts how a host booted for its machine class: the PCR
-// values of its last true quote. That it booted well is the operator's word.
-func (b *Broker) postLearnBoot(w http.ResponseWriter, r *http.Request) *oauth.Error {
-	var in struct {
-		PCRs []int `json:"pcrs"`
-	}
-	if r.ContentLength != 0 {
-		if fault := readJSON(w, r, &in); fault != nil {
-			return fault
-		}
-	}
-	if in.PCRs == nil {
-		in.PCRs = bootPCRs
-	}
-	class, learnt, added, err := b.learnBoot(r.Context(), r.PathValue("name"), in.PCRs)
-	var fault *oauth.Error
-	if errors.As(err, &fault) {
-		return fault
-	}
-	if err != nil {
-		return b.found("learning boot values", err)
-	}
-	oauth.WriteJSON(w, http.StatusOK, map[string]any{"machine": class, "added": added, "pcrs": learnt})
-	return nil
-}
-
-// learnBoot adds the values to the registration of the host's class, with the
-// entry that says so.
-func (b *Broker) learnBoot(ctx context.Context, name string, pcrs []int) (class string, learnt map[int]evidence.Hash, added int, err error) {
-	learnt = make(map[int]evidence.Hash)
-	d := b.newDecision(audit.TypeRefs, "boot")
-	err = b.store.Update(ctx, func(tx *store.Tx) error {
-		host, err := tx.HostByName(name)
-		if err != nil {
-			return err
-		}
-		if class = host.Machine; class == "" {
-			return conflict("host %q has no machine class", host.Name)
-		}
-		known, err := remembered(&host)
-		if err != nil {
-			return err
-		}
-		if known == nil {
-			return conflict("host %q has not sent evidence yet", host.Name)
-		}
-		machine, digest, err := readMachine(tx, class)
-		if err != nil {
-			return err
-		}
-		for _, pcr := range pcrs {
-			value, quoted := known.PCRs[pcr]
-			if !quoted || pcr == 16 || pcr == 23 {
-				return invalid("PCR %d is not quoted or never counts", pcr)
-			}
-			learnt[pcr] = value
-			if !slices.Contains(machine.Boot.PCRs[pcr], value) {
-				machine.Boot.PCRs[pcr] = append(machine.Boot.PCRs[pcr], value)
-				added++
-			}
-		}
-		if added == 0 {
-			return nil
-		}
-		d.entry.Host, d.entry.Target = host.ID, class
-		return b.putDocument(tx, store.KindMachine, machine, digest, d)
-	})
-	return class, learnt, added, err
-}
-
 // readMachine returns the registration of a class, an empty one if there is
 // none, and the digest it is changed by.
-func readMachine(tx *store.Tx, class string) (*registration.Machine, evidence.Hash, error) {
+func readMachine(tx *store.Reader, class string) (*registration.Machine, evidence.Hash, error) {
 	machine := &registration.Machine{Kind: registration.KindMachine, Name: class}
 	document, err := tx.Document(store.KindMachine, class)
 	if err == nil {
 		machine, err = registration.ParseMachine(document.Body)
 	} else if errors.Is(err, store.ErrNotFound) {
 		err = nil
-	}
-	if err == nil && machine.Boot.PCRs == nil {
-		machine.Boot.PCRs = make(map[int][]evidence.Hash)
 	}
 	return machine, document.Digest, err
 }
@@ -234,6 +156,9 @@ func (b *Broker) putDocument(tx *store.Tx, kind string, o registration.Object, p
 		return err
 	}
 	_, name := o.Ref()
+	if len(body) > registration.MaxInput {
+		return conflict("%s %q would have %d bytes, at most %d", kind, name, len(body), registration.MaxInput)
+	}
 	if err := tx.PutDocument(store.Document{Kind: kind, Name: name, Body: body, Updated: b.Now()}, previous); err != nil {
 		return err
 	}

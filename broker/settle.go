@@ -30,6 +30,9 @@ func (b *Broker) settle(tx *store.Tx, x *exchange, stale bool) (*oauth.Error, er
 	if stale {
 		return x.stale("reference", "one of at most "+referenceLife.String(), "an older one"), nil
 	}
+	if refusal, err := sameEpoch(tx, x); refusal != nil || err != nil {
+		return refusal, err
+	}
 	if refusal, err := b.bound(tx, x); refusal != nil || err != nil {
 		return refusal, err
 	}
@@ -208,7 +211,7 @@ func (b *Broker) spend(tx *store.Tx, x *exchange) (*oauth.Error, error) {
 	x.decision.entry.Human = human
 	x.decision.why.Title, x.decision.why.Type = "a token was issued", "https://jurat.dev/problems/none"
 	err = tx.AddToken(store.Token{
-		JTI: jti, Txn: x.decision.entry.Txn, Delegation: r.ID, Workload: r.Workload, Host: r.Host, Instance: r.Instance, Audience: r.Audience,
+		JTI: jti, Txn: x.decision.entry.Txn, Delegation: r.ID, Workload: r.Workload, Host: r.Host, Epoch: r.Epoch, Instance: r.Instance, Audience: r.Audience,
 		Thumbprint: r.Key, Issued: x.now, Expires: x.now.Add(x.life),
 	})
 	if err != nil {

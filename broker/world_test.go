@@ -258,7 +258,7 @@ const registrations = `kind: Workload
 id: %s
 machines: [demo]
 bearer: %v
-minimum: {ek: ek-cert, anchor: none, tier: tracepoint, provenance: pinned}
+minimum: {ek: ek-cert, anchor: none, tier: tracepoint, provenance: pinned, ima: none}
 code:
   executables: [{digest: "%s", label: invoice-agent 1.4.2}]
   loaders: any
@@ -273,7 +273,7 @@ context:
 ---
 kind: Machine
 name: demo
-boot: {pcrs: {7: ["%s"]}}
+boot: {pcrs: {7: ["%s"]}, secure_boot: [on], command_lines: any}
 ---
 kind: Approver
 name: %s

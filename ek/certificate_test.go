@@ -292,7 +292,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	paths := map[string]string{"missing": filepath.Join(dir, "none.pem"), "empty directory": t.TempDir()}
-	for name, certs := range map[string][]*x509.Certificate{"intermediate only": {m.intermediate}, "a leaf": {leaf}} {
+	for name, certs := range map[string][]*x509.Certificate{"intermediate only": {m.intermediate}, "a leaf": {leaf, m.root}} {
 		paths[name] = filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".pem")
 		writePEM(t, paths[name], certs...)
 	}

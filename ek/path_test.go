@@ -6,6 +6,7 @@ package ek
 import (
 	"bytes"
 	"crypto"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -122,6 +123,24 @@ func TestAuthorityKeys(t *testing.T) {
 	leaf := (&maker{root: m.root, intermediate: inter, key: small}).certificate(t, newChip(t, 0).ek.Public(), nil)
 	if v := trusting(t, m).Examine([][]byte{leaf, inter.Raw}, nil, now); v.OK() || v.Findings[0].Code != CodeKey {
 		t.Errorf("from the host: %v", v.Err())
+	}
+}
+
+// TestNamedLikeARoot: a certificate that names itself as its issuer, and that
+// another key signed, is no root.
+func TestNamedLikeARoot(t *testing.T) {
+	m, key := newMaker(t), newECKey(t, elliptic.P256())
+	template := authorityTemplate("Test TPM Root")
+	likeness := issue(t, template, template, key.Public(), newECKey(t, elliptic.P256()))
+	file := filepath.Join(t.TempDir(), "both.pem")
+	writePEM(t, file, m.root, likeness)
+	a := open(t, file)
+	if one := a.Find(likeness); a.Roots() != 1 || one == nil || one.Root {
+		t.Errorf("%d roots", a.Roots())
+	}
+	leaf := (&maker{root: m.root, intermediate: likeness, key: key}).certificate(t, newChip(t, 0).ek.Public(), nil)
+	if v := a.Examine([][]byte{leaf}, nil, now); v.OK() {
+		t.Error("believed")
 	}
 }
 

@@ -144,12 +144,13 @@ func TestPossession(t *testing.T) {
 		"of another hierarchy": {CodeAKProof, made(func(a *tpm2.TPMSAttest) {
 			a.QualifiedSigner.Buffer = append([]byte{0, 0x0b}, bytes.Repeat([]byte{1}, 32)...)
 		})},
-		"by another key":     {CodeAKProof, [2][]byte{stranger, strangers}},
-		"changed afterwards": {CodeAKProof, [2][]byte{flipped, sig}},
-		"trailing byte":      {CodeMalformed, [2][]byte{append(bytes.Clone(attest), 0), sig}},
-		"signature and more": {CodeMalformed, [2][]byte{attest, append(bytes.Clone(sig), 0)}},
-		"no structure":       {CodeMalformed, [2][]byte{{1}, sig}},
-		"long":               {CodeTooLarge, [2][]byte{bytes.Repeat([]byte{1}, maxProof+1), sig}},
+		"by another key":              {CodeAKProof, [2][]byte{stranger, strangers}},
+		"changed afterwards":          {CodeAKProof, [2][]byte{flipped, sig}},
+		"trailing byte":               {CodeMalformed, [2][]byte{append(bytes.Clone(attest), 0), sig}},
+		"signature and more":          {CodeMalformed, [2][]byte{attest, append(bytes.Clone(sig), 0)}},
+		"no structure":                {CodeMalformed, [2][]byte{{1}, sig}},
+		"long":                        {CodeTooLarge, [2][]byte{bytes.Repeat([]byte{1}, maxProof+1), sig}},
+		"signature that says SHA-384": {CodeAKProof, [2][]byte{attest, bytes.Replace(sig, []byte{0, 0x18, 0, 0x0b}, []byte{0, 0x18, 0, 0x0c}, 1)}},
 		"RSA signature": {CodeAKProof, [2][]byte{attest, tpm2.Marshal(tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgRSASSA,
 			Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgRSASSA, &tpm2.TPMSSignatureRSA{Hash: tpm2.TPMAlgSHA256})})}},
 	}

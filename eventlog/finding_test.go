@@ -282,3 +282,37 @@ func TestManyFindings(t *testing.T) {
 		t.Errorf("%d findings, the last %+v", len(f), f[len(f)-1])
 	}
 }
+
+// TestSignatureLists: a database that is not whole lists is not understood, and
+// nothing follows from it.
+func TestSignatureLists(t *testing.T) {
+	list := func(size, header, each, body int) []byte {
+		return join(hashType, le32(size), le32(header), le32(each), make([]byte, body))
+	}
+	for name, db := range map[string][]byte{
+		"list shorter than its head": list(10, 0, 48, 48),
+		"list of no bytes":           list(0, 0, 48, 48),
+		"list longer than the data":  list(77, 0, 48, 48),
+		"header longer than list":    list(76, 49, 48, 48),
+		"header of 4294967295":       list(76, -1, 48, 48),
+		"signatures of no bytes":     list(76, 0, 0, 48),
+		"signatures without owner":   list(76, 0, 8, 48),
+		"half a signature":           list(76, 0, 32, 48),
+		"half a list":                list(76, 0, 48, 48)[:20],
+		"garbage after a list":       append(list(76, 0, 48, 48), 1),
+	} {
+		l := goodBoot().change(atDB, func(e *entry) { e.data = variable(security, "db", db) }).parse(t)
+		if state, why := l.SecureBoot(); state != eventlog.SecureBootUnknown || !strings.Contains(why, "db") {
+			t.Errorf("%s: %s, %s", name, state, why)
+		}
+		if d := l.Events[atDB+1].Describe(); !strings.Contains(d, "not signature lists") {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+	for _, db := range [][]byte{nil, list(28, 0, 48, 0), list(76, 0, 48, 48), append(list(76, 0, 48, 48), list(92, 16, 48, 64)...)} {
+		l := goodBoot().change(atDB, func(e *entry) { e.data = variable(security, "db", db) }).parse(t)
+		if state, why := l.SecureBoot(); state != eventlog.SecureBootOn {
+			t.Errorf("%x: %s, %s", db, state, why)
+		}
+	}
+}

@@ -102,6 +102,10 @@ func TestFileRefuses(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		} else if digest, path, ok := e.File(); ok || digest.Digest != nil || path != nil {
 			t.Errorf("%s: taken for a file, %v at %q", what, digest, path)
+		} else if e.Opaque() {
+			if value, ok := e.Field("d-ng"); ok || e.Fields() != nil || e.Name() != nil {
+				t.Errorf("%s: opaque, with a digest %x", what, value)
+			}
 		}
 	}
 }

@@ -34,7 +34,7 @@ const (
 	TypeDelegation = "delegation" // a delegation was asked for, or ended by itself
 	TypeApproval   = "approval"   // a person said yes
 	TypeRefusal    = "refusal"    // a person said no
-	TypeRevocation = "revocation" // a person, an operator or a client ended something
+	TypeRevocation = "revocation" // a person, an operator, a client or a new epoch ended something
 	TypeKey        = "key"        // a person's key, or one of the broker's, came or went
 	TypePolicy     = "policy"     // a workload or machine class was registered or changed
 	TypeRefs       = "refs"       // reference values were changed

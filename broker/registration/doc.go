@@ -8,7 +8,7 @@
 //	kind: Workload
 //	id: spiffe://example.test/agents/invoice
 //	machines: [demo]
-//	minimum: {ek: ek-cert, anchor: none, tier: tracepoint, provenance: pinned}
+//	minimum: {ek: ek-cert, anchor: none, tier: tracepoint, provenance: pinned, ima: none}
 //	code:
 //	  executables: [{digest: "sha-256:…", label: invoice-agent 1.4.2}]
 //	  loaders: any
@@ -23,7 +23,12 @@
 //	---
 //	kind: Machine
 //	name: demo
-//	boot: {pcrs: {7: ["…64 hexadecimal digits…"]}}
+//	boot:
+//	  pcrs: {7: ["…64 hexadecimal digits…"]}
+//	  events: {4: [{digest: "…64 hexadecimal digits…", text: GRUB, required: true}]}
+//	  secure_boot: [on]
+//	  command_lines: any
+//	  findings: []
 //	---
 //	kind: Approver
 //	name: alice@example.test

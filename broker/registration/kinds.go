@@ -122,15 +122,7 @@ func (m *Machine) check(string) error {
 	if err := CheckName(m.Name); err != nil {
 		return fmt.Errorf("name: %v", err)
 	}
-	for pcr, values := range m.Boot.PCRs {
-		if pcr < 0 || pcr > 23 || pcr == 16 || pcr == 23 {
-			return fmt.Errorf("boot.pcrs: PCR %d never counts", pcr)
-		}
-		if len(values) == 0 {
-			return fmt.Errorf("boot.pcrs: PCR %d has no accepted value", pcr)
-		}
-	}
-	return nil
+	return m.Boot.Check()
 }
 
 func (a *Approver) check(string) error {

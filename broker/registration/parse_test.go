@@ -22,7 +22,7 @@ const (
 const workload = `kind: Workload
 id: spiffe://example.test/agents/invoice
 machines: [demo]
-minimum: {ek: ek-pin, anchor: none, tier: tracepoint, provenance: pinned}
+minimum: {ek: ek-pin, anchor: none, tier: tracepoint, provenance: pinned, ima: none}
 code:
   executables:
     - {digest: "` + digest + `", label: invoice-agent 1.4.2}

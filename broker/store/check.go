@@ -18,7 +18,7 @@ const checkPage = 1024
 // Check goes through the whole store and returns the first thing that should
 // not be: a damaged database, a head that was not signed, a tree that is not
 // that of the entries, a decision without its explanation, an explanation
-// without its entry. Until it is done, it holds one view open.
+// without its entry, a boot log or an IMA list that is nobody's. Until it is done, it holds one view open.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.db.Integrity(ctx); err != nil {
 		return err
@@ -32,6 +32,9 @@ func (s *Store) Check(ctx context.Context) error {
 			return err
 		}
 		if err := r.checkEntries(ctx, head); err != nil {
+			return err
+		}
+		if err := r.checkKept(); err != nil {
 			return err
 		}
 		var strays uint64

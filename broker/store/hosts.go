@@ -66,17 +66,17 @@ func (tx *Tx) PutEnrolment(e Enrolment) error {
 	if _, err := tx.c.Exec(`DELETE FROM enrolment WHERE token = $1`, e.Token[:]); err != nil {
 		return err
 	}
-	return moved(tx.c, ErrExists, `INSERT INTO enrolment (id, token, secret, ueid, ek, ak_public, ak_name, level, expires)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
-		e.ID, e.Token[:], e.Secret[:], e.UEID, e.EK[:], e.AKPublic, e.AKName, e.Level, millis(e.Expires))
+	return moved(tx.c, ErrExists, `INSERT INTO enrolment (id, token, secret, ueid, ek, ak_public, ak_name, level, maker, expires)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
+		e.ID, e.Token[:], e.Secret[:], e.UEID, e.EK[:], e.AKPublic, e.AKName, e.Level, e.Maker, millis(e.Expires))
 }
 
 // TakeEnrolment spends an enrolment: there is one try to answer it. For the
 // try to count, the update must return nil also when the answer is wrong.
 func (tx *Tx) TakeEnrolment(id string, now time.Time) (Enrolment, error) {
 	e := Enrolment{ID: id}
-	err := one(tx.c, []any{digest{&e.Token}, digest{&e.Secret}, &e.UEID, digest{&e.EK}, &e.AKPublic, &e.AKName, &e.Level, instant{&e.Expires}},
-		`DELETE FROM enrolment WHERE id = $1 RETURNING token, secret, ueid, ek, ak_public, ak_name, level, expires`, id)
+	err := one(tx.c, []any{digest{&e.Token}, digest{&e.Secret}, &e.UEID, digest{&e.EK}, &e.AKPublic, &e.AKName, &e.Level, &e.Maker, instant{&e.Expires}},
+		`DELETE FROM enrolment WHERE id = $1 RETURNING token, secret, ueid, ek, ak_public, ak_name, level, maker, expires`, id)
 	if err == nil && !now.Before(e.Expires) {
 		err = ErrExpired
 	}
@@ -89,18 +89,18 @@ func (tx *Tx) AddHost(h Host) error {
 	if h.Name == "" || h.ID == "" || len(h.UEID) == 0 || h.EK.IsZero() || len(h.AKPublic) == 0 || len(h.AKName) == 0 {
 		return errors.New("host without a name or a key")
 	}
-	return moved(tx.c, ErrExists, `INSERT INTO host (name, id, ueid, ek, ak_public, ak_name, level, machine, enrolled, seen, epoch, sequence, size, root, state)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, $10, $11) ON CONFLICT DO NOTHING`,
-		h.Name, h.ID, h.UEID, h.EK[:], h.AKPublic, h.AKName, h.Level, h.Machine, millis(h.Enrolled), make([]byte, 32), []byte{})
+	return moved(tx.c, ErrExists, `INSERT INTO host (name, id, ueid, ek, ak_public, ak_name, level, maker, machine, enrolled, seen, epoch, sequence, size, root, state, boot_log)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, 0, 0, $11, $12, $11) ON CONFLICT DO NOTHING`,
+		h.Name, h.ID, h.UEID, h.EK[:], h.AKPublic, h.AKName, h.Level, h.Maker, h.Machine, millis(h.Enrolled), make([]byte, 32), []byte{})
 }
 
-const hostColumns = `name, id, ueid, ek, ak_public, ak_name, level, machine, enrolled, seen, epoch, sequence, size, root, state`
+const hostColumns = `name, id, ueid, ek, ak_public, ak_name, level, maker, machine, enrolled, seen, epoch, sequence, size, root, state, boot_log`
 
 func scanHost(scan func(...any) error) (Host, error) {
 	var h Host
 	l := &h.Last
-	err := scan(&h.Name, &h.ID, &h.UEID, digest{&h.EK}, &h.AKPublic, &h.AKName, &h.Level, &h.Machine, instant{&h.Enrolled}, instant{&h.Seen},
-		counter{&l.Epoch}, counter{&l.Sequence}, counter{&l.Size}, digest{&l.Root}, &l.JSON)
+	err := scan(&h.Name, &h.ID, &h.UEID, digest{&h.EK}, &h.AKPublic, &h.AKName, &h.Level, &h.Maker, &h.Machine, instant{&h.Enrolled}, instant{&h.Seen},
+		counter{&l.Epoch}, counter{&l.Sequence}, counter{&l.Size}, digest{&l.Root}, &l.JSON, digest{&h.BootLog})
 	if len(l.JSON) == 0 {
 		l.JSON = nil
 	}
@@ -154,8 +154,8 @@ func (tx *Tx) AdvanceHost(id string, from, to HostState, seen time.Time) error {
 		id, count(from.Epoch), count(from.Sequence), count(from.Size), from.Root[:], bytesOf(from.JSON), []byte{})
 }
 
-// RemoveHost forgets a host: what it enrolled with, its evidence, an
-// invitation of its name. Its credentials are revoked. It returns
+// RemoveHost forgets a host: what it enrolled with, its evidence, how it booted
+// and what it measured, an invitation of its name. Its credentials are revoked. It returns
 // [ErrNotFound] if there was neither host nor invitation.
 func (tx *Tx) RemoveHost(name string, at time.Time) error {
 	invited, err := tx.c.Exec(`DELETE FROM invitation WHERE name = $1`, name)
@@ -175,5 +175,11 @@ func (tx *Tx) RemoveHost(name string, at time.Time) error {
 	if _, err := tx.RevokeHost(h.ID, at); err != nil {
 		return err
 	}
-	return moved(tx.c, ErrStale, `DELETE FROM host WHERE name = $1`, name)
+	if err := tx.ForgetIMAFiles(h.ID); err != nil {
+		return err
+	}
+	if err := moved(tx.c, ErrStale, `DELETE FROM host WHERE name = $1`, name); err != nil {
+		return err
+	}
+	return tx.leaveBootLog(h.BootLog)
 }

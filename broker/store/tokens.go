@@ -11,17 +11,25 @@ import (
 
 // AddToken remembers a credential that will be issued after the commit.
 func (tx *Tx) AddToken(t Token) error {
-	return moved(tx.c, ErrExists, `INSERT INTO token (jti, txn, delegation, workload, host, instance, audience, thumbprint, issued, expires, revoked)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0) ON CONFLICT DO NOTHING`,
-		t.JTI[:], t.Txn, t.Delegation, t.Workload, t.Host, t.Instance, t.Audience, bytesOf(t.Thumbprint), millis(t.Issued), millis(t.Expires))
+	return moved(tx.c, ErrExists, `INSERT INTO token (jti, txn, delegation, workload, host, epoch, instance, audience, thumbprint, issued, expires, revoked)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0) ON CONFLICT DO NOTHING`,
+		t.JTI[:], t.Txn, t.Delegation, t.Workload, t.Host, count(t.Epoch), t.Instance, t.Audience, bytesOf(t.Thumbprint), millis(t.Issued), millis(t.Expires))
 }
 
 // Token returns what is remembered of the credential with SHA-256 of its jti.
 func (r *Reader) Token(jti evidence.Hash) (Token, error) {
 	t := Token{JTI: jti}
-	err := one(r.c, []any{&t.Txn, &t.Delegation, &t.Workload, &t.Host, &t.Instance, &t.Audience, &t.Thumbprint, instant{&t.Issued}, instant{&t.Expires}, instant{&t.Revoked}},
-		`SELECT txn, delegation, workload, host, instance, audience, thumbprint, issued, expires, revoked FROM token WHERE jti = $1`, jti[:])
+	err := one(r.c, []any{&t.Txn, &t.Delegation, &t.Workload, &t.Host, counter{&t.Epoch}, &t.Instance, &t.Audience, &t.Thumbprint, instant{&t.Issued}, instant{&t.Expires}, instant{&t.Revoked}},
+		`SELECT txn, delegation, workload, host, epoch, instance, audience, thumbprint, issued, expires, revoked FROM token WHERE jti = $1`, jti[:])
 	return t, err
+}
+
+// LiveTokens returns how many credentials of a host's epochs before one are
+// neither over nor revoked.
+func (r *Reader) LiveTokens(host string, before uint64, now time.Time) (n uint64, err error) {
+	err = one(r.c, []any{counter{&n}}, `SELECT COUNT(*) FROM token WHERE host = $1 AND epoch < $2 AND expires > $3 AND revoked = 0`,
+		host, count(before), millis(now))
+	return n, err
 }
 
 // RevokeToken ends one credential. It returns [ErrNotFound] if it is unknown

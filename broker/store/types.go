@@ -28,10 +28,12 @@ type Host struct {
 	AKPublic []byte        // TPMT_PUBLIC
 	AKName   []byte
 	Level    string // how the EK is known
+	Maker    string // TCG vendor id of the TPM; "": not known
 	Machine  string // machine class, may be empty
 	Enrolled time.Time
-	Seen     time.Time // last accepted evidence; zero: never
-	Last     HostState // zero before first contact
+	Seen     time.Time     // last accepted evidence; zero: never
+	Last     HostState     // zero before first contact
+	BootLog  evidence.Hash // the log that is kept of it; zero: none
 }
 
 // HostState is how far a host's log was when it was last believed.
@@ -63,6 +65,7 @@ type Enrolment struct {
 	AKPublic []byte
 	AKName   []byte
 	Level    string
+	Maker    string
 	Expires  time.Time
 }
 
@@ -171,6 +174,7 @@ type Token struct {
 	Delegation string // id
 	Workload   string // SPIFFE ID
 	Host       string // SPIFFE ID
+	Epoch      uint64 // of the host, when the evidence was made
 	Instance   string
 	Audience   string
 	Thumbprint []byte // of the key it is bound to; empty: bearer

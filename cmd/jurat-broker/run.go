@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -55,6 +56,7 @@ type settings struct {
 	cert, key                           string
 	bundle                              string
 	roots                               list
+	policy                              string
 	grace                               time.Duration
 	version                             bool
 }
@@ -74,6 +76,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	f.StringVar(&s.domain, "trust-domain", "", "SPIFFE trust `domain` (default: the issuer's host)")
 	f.StringVar(&s.cert, "tls-cert", "", "certificate chain `file`, PEM")
 	f.StringVar(&s.key, "tls-key", "", "private key `file`, PEM")
+	f.StringVar(&s.policy, "policy", "", "what is demanded of every host otherwise than by default, a YAML `file`")
 	f.DurationVar(&s.grace, "unsafe-clock-grace", 0, "how `long` after a TPM reset its clock may be unsafe (after a power loss it is, for a while)")
 	f.BoolVar(&s.version, "version", false, "print the version and exit")
 	if err := f.Parse(args); err != nil {
@@ -169,8 +172,10 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
 	if err := checkMade(ctx, db, k); err != nil {
 		return err
 	}
-	policy := verify.DefaultPolicy()
-	policy.UnsafeClockGrace = s.grace
+	policy, err := s.openPolicy()
+	if err != nil {
+		return err
+	}
 	b, err := broker.New(broker.Config{
 		Issuer: s.issuer, TrustDomain: s.domain, Authorities: authorities, Policy: policy, Log: log, Now: time.Now, Rand: rand.Reader,
 	}, db, k, signer)
@@ -197,6 +202,32 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
 	background.Wait()
 	log.Info("ended")
 	return err
+}
+
+// openPolicy reads what is demanded of every host.
+func (s *settings) openPolicy() (verify.Policy, error) {
+	policy := verify.DefaultPolicy()
+	if s.policy != "" {
+		f, err := os.Open(s.policy)
+		if err != nil {
+			return policy, err
+		}
+		defer f.Close()
+		text, err := io.ReadAll(io.LimitReader(f, broker.MaxPolicy+1))
+		if err != nil {
+			return policy, err
+		}
+		if policy, err = broker.ParsePolicy(text); err != nil {
+			return policy, fmt.Errorf("-policy %s: %v", s.policy, err)
+		}
+	}
+	if s.grace != 0 {
+		if policy.UnsafeClockGrace != 0 {
+			return policy, fmt.Errorf("-unsafe-clock-grace %v, and -policy %s says unsafe_clock_grace too: give one", s.grace, s.policy)
+		}
+		policy.UnsafeClockGrace = s.grace
+	}
+	return policy, nil
 }
 
 // madeHint says that a key which the store belongs to was missing.

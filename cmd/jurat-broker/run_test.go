@@ -217,6 +217,13 @@ func TestRefusesToStart(t *testing.T) {
 	must(t, os.Mkdir(wide, 0o755))
 	file := filepath.Join(dir, "file")
 	must(t, os.WriteFile(file, nil, 0o600))
+	policies := 0
+	written := func(text string) string {
+		policies++
+		name := filepath.Join(dir, fmt.Sprintf("policy%d.yaml", policies))
+		must(t, os.WriteFile(name, []byte(text), 0o600))
+		return name
+	}
 	base := func(more ...string) []string {
 		return append([]string{"-issuer", "https://broker.example", "-data", filepath.Join(dir, "data"), "-admin-socket", filepath.Join(dir, "a.sock"), "-listen", "127.0.0.1:0"}, more...)
 	}
@@ -236,6 +243,10 @@ func TestRefusesToStart(t *testing.T) {
 		{"half of TLS", "go together", exitUsage, base("-tls-cert", cert)},
 		{"TLS with a plain issuer", "is not https", exitUsage, []string{"-issuer", "http://127.0.0.1:1", "-tls-cert", cert, "-tls-key", key}},
 		{"trust domain", "-trust-domain", exitUsage, base("-trust-domain", "A/B")},
+		{"no such policy", "no such file", exitEnvironment, base("-policy", filepath.Join(dir, "none"))},
+		{"policy with a member that is unknown", "field pcr not found", exitEnvironment, base("-policy", written("pcr: [1]"))},
+		{"policy and flag", "give one", exitEnvironment, base("-policy", written("unsafe_clock_grace: 1m"), "-unsafe-clock-grace", "2m")},
+		{"unsound grace", "unsafe_clock_grace", exitEnvironment, base("-unsafe-clock-grace", "-2m")},
 		{"no such roots", "no such file", exitEnvironment, base("-ek-roots", filepath.Join(dir, "none"))},
 		{"no such bundle", "-ek-bundle", exitUsage, base("-ek-bundle", "some")},
 		{"roots without certificate", "certificate", exitEnvironment, base("-ek-roots", file)},

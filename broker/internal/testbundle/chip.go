@@ -30,6 +30,9 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
+// Firmware is the version that every chip has.
+const Firmware = 0x2019
+
 // Chip is a TPM in arithmetic.
 type Chip struct {
 	ek *rsa.PrivateKey
@@ -65,12 +68,6 @@ func NewChip(t testing.TB, number int) *Chip {
 		c.PCRs[i] = PCR(i)
 	}
 	return c
-}
-
-// PCR returns the value a PCR has after a good boot.
-func PCR(i int) []byte {
-	sum := sha256.Sum256([]byte{'p', 'c', 'r', byte(i)})
-	return sum[:]
 }
 
 // EKPublic returns the TPMT_PUBLIC of the endorsement key.
@@ -273,7 +270,7 @@ func (c *Chip) Quote(t testing.TB, extra []byte, change func(*tpm2.TPMSAttest)) 
 		QualifiedSigner: tpm2.TPM2BName{Buffer: c.qualified()},
 		ExtraData:       tpm2.TPM2BData{Buffer: extra},
 		ClockInfo:       tpm2.TPMSClockInfo{Clock: c.Clock, ResetCount: c.Reset, RestartCount: c.Restart, Safe: true},
-		FirmwareVersion: 0x2019,
+		FirmwareVersion: Firmware,
 		Attested: tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{
 			PCRSelect: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
 				{Hash: tpm2.TPMAlgSHA256, PCRSelect: []byte{0xff, 0xff, 0}}}},

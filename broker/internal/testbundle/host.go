@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/internal/bootlog"
 )
 
 // Host is a machine with a TPM and a measurement log.
@@ -27,8 +28,14 @@ type Host struct {
 	quoted   evidence.Hash // the last quote
 	at       uint64
 	sends    map[uint64]bool
+	register *register // nil: none
+	list     list      // of the kernel
 	// What tests turn.
+	BootLog  []byte
+	Anchor   string
+	Most     int // entries of the list in one bundle; 0: all
 	Tier     string
+	OnHeader func(*evidence.Header)
 	OnAttest func(*tpm2.TPMSAttest)
 	OnBundle func(*evidence.Bundle)
 }
@@ -36,22 +43,35 @@ type Host struct {
 // NewHost boots a machine with the TPM.
 func NewHost(t testing.TB, c *Chip) *Host {
 	t.Helper()
-	h := &Host{Chip: c, boot: make([]byte, 16), Tier: "tracepoint", sends: map[uint64]bool{}}
+	h := &Host{Chip: c, boot: make([]byte, 16), Tier: "tracepoint", Anchor: evidence.AnchorNone, sends: map[uint64]bool{}}
 	if _, err := rand.Read(h.boot); err != nil {
 		t.Fatal(err)
 	}
+	h.Boots(bootlog.Boot{})
 	h.begin(t, "first")
 	return h
 }
 
-// Reboot starts the machine and its TPM again: a new epoch in the same log.
-func (h *Host) Reboot(t testing.TB) {
+// Reboot starts the machine and its TPM again, which boot so: a new epoch in the
+// same log.
+func (h *Host) Reboot(t testing.TB, boot bootlog.Boot) {
 	t.Helper()
+	h.boot = make([]byte, 16)
 	if _, err := rand.Read(h.boot); err != nil {
 		t.Fatal(err)
 	}
 	h.Reset++
+	h.Boots(boot)
+	if h.register != nil {
+		h.Latch()
+	}
 	h.begin(t, "boot")
+}
+
+// Restart starts the agent again: a new epoch of the same boot.
+func (h *Host) Restart(t testing.TB) {
+	t.Helper()
+	h.begin(t, "restart")
 }
 
 func (h *Host) begin(t testing.TB, reason string) {
@@ -120,9 +140,23 @@ type Wish struct {
 	Taints    []string
 }
 
-// Bundle answers the challenge for the wishes. have is how many entries of the
-// log the broker knows.
+// Have is what a broker says it has of the host (spec/broker-api.md section 3).
+type Have struct {
+	LogSize      uint64 `json:"log_size"`
+	BootLog      string `json:"boot_log"`
+	RegisterSize uint64 `json:"register_size"`
+	IMACount     uint64 `json:"ima_count"`
+}
+
+// Bundle answers the challenge for the wishes, and sends everything but the
+// first have entries of the log.
 func (h *Host) Bundle(t testing.TB, nonce []byte, have uint64, wishes ...Wish) []byte {
+	t.Helper()
+	return h.Tail(t, nonce, Have{LogSize: have}, wishes...)
+}
+
+// Tail answers the challenge for the wishes with what the broker does not have.
+func (h *Host) Tail(t testing.TB, nonce []byte, have Have, wishes ...Wish) []byte {
 	t.Helper()
 	h.number++
 	size := uint64(len(h.entries))
@@ -131,11 +165,14 @@ func (h *Host) Bundle(t testing.TB, nonce []byte, have uint64, wishes ...Wish) [
 		t.Fatal(err)
 	}
 	check := &evidence.Checkpoint{Version: 1, AKName: h.AKName(), BootID: h.boot, Epoch: h.epoch, Number: h.number, Size: size, Root: root,
-		IMADigest: evidence.Unknown[evidence.Hash]("no-ima"), Previous: h.previous, At: h.tick()}
+		IMADigest: evidence.Unknown[evidence.Hash]("no-ima"), Previous: h.previous, At: h.tick()} // the agent commits to the list in the header alone
 	b := &evidence.Bundle{UEID: h.UEID(), Nonce: nonce, Checkpoint: check, RawChk: check.Marshal()}
 	h.previous = evidence.CheckpointDigest(b.RawChk)
-	b.Consistency.From = have
-	if b.Consistency.Proof, err = h.tree().Consistency(size, have); err != nil {
+	if h.register != nil {
+		h.register.extend(h.previous)
+	}
+	b.Consistency.From = have.LogSize
+	if b.Consistency.Proof, err = h.tree().Consistency(size, have.LogSize); err != nil {
 		t.Fatal(err)
 	}
 	for index := range size {
@@ -146,13 +183,24 @@ func (h *Host) Bundle(t testing.TB, nonce []byte, have uint64, wishes ...Wish) [
 	batch := h.requests(t, b, nonce, wishes)
 	h.sequence++
 	h.Clock += 1000
-	b.Header = &evidence.Header{Version: 1, AKName: h.AKName(), BootID: h.boot, Epoch: h.epoch, Sequence: h.sequence, Anchor: evidence.AnchorNone,
-		Number: h.number, Checkpoint: h.previous, BootLog: evidence.Unknown[evidence.Hash]("no-log"), OSLog: evidence.Unknown[evidence.Hash]("no-log"), IMADigest: evidence.Unknown[evidence.Hash]("no-ima"),
+	b.Header = &evidence.Header{Version: 1, AKName: h.AKName(), BootID: h.boot, Epoch: h.epoch, Sequence: h.sequence, Anchor: h.Anchor, NVName: h.registerName(),
+		Number: h.number, Checkpoint: h.previous, BootLog: evidence.Unknown[evidence.Hash]("no-log"), OSLog: evidence.Unknown[evidence.Hash]("no-log"),
 		Tier: h.Tier, Sensor: Text("sensor"), Batch: uint64(len(wishes)), BatchRoot: batch, Previous: h.quoted, Wall: 1}
+	b.IMA, b.Header.IMACount, b.Header.IMADigest = h.tail(have.IMACount)
+	if digest := evidence.Hash(sha256.Sum256(h.BootLog)); len(h.BootLog) > 0 {
+		b.Header.BootLog = evidence.Known(digest)
+		if have.BootLog != digest.String() {
+			b.BootLog = h.BootLog
+		}
+	}
+	if h.OnHeader != nil {
+		h.OnHeader(b.Header)
+	}
 	b.RawHeader = b.Header.Marshal()
 	q := evidence.HeaderDigest(b.RawHeader)
 	b.Quote.Attest, b.Quote.Signature = h.Quote(t, q[:], h.OnAttest)
 	h.quoted = sha256.Sum256(b.Quote.Attest)
+	b.Banks, b.Register = h.banks(t), h.shown(t, have.RegisterSize, q)
 	for i := range uint8(16) {
 		b.Quote.PCRs = append(b.Quote.PCRs, evidence.PCR{Index: i, Digest: bytes.Clone(h.PCRs[i])})
 	}

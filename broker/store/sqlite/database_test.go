@@ -16,6 +16,7 @@ import (
 
 	"github.com/jurat-dev/jurat/broker/store"
 	"github.com/jurat-dev/jurat/broker/store/storetest"
+	"github.com/jurat-dev/jurat/evidence"
 )
 
 func openedDatabase(t testing.TB) (*database, string) {
@@ -218,6 +219,77 @@ func TestMigrationFails(t *testing.T) {
 	if err := db.migrate(known, storetest.Now); err == nil || !strings.Contains(err.Error(), "newer program") {
 		t.Errorf("the store is newer than the program: %v", err)
 	}
+}
+
+// TestUpgrade: what the first version wrote is there after the later steps.
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "broker.db")
+	steps, err := migrations(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	db := migrated(t, path, steps[:1])
+	for _, statement := range []string{
+		`INSERT INTO host VALUES ('h1', 'id1', x'01', x'0000000000000000000000000000000000000000000000000000000000000001', x'02', x'03', 'ek-cert', 'vm',
+			1, 2, 3, 4, 5, x'0000000000000000000000000000000000000000000000000000000000000002', x'7b7d')`,
+		`INSERT INTO token VALUES (x'0000000000000000000000000000000000000000000000000000000000000003', 't', 'd', 'w', 'id1', 'i', 'a', x'', 1, 2, 0)`,
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), path, storetest.NewSigner(t), storetest.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	err = s.View(t.Context(), func(r *store.Reader) error {
+		h, err := r.HostByName("h1")
+		if h.Maker != "" || !h.BootLog.IsZero() || h.Last.Size != 5 || h.Level != "ek-cert" {
+			t.Errorf("host %+v", h)
+		}
+		token, err2 := r.Token(evidence.Hash{31: 3})
+		if token.Epoch != 0 || token.Instance != "i" {
+			t.Errorf("token %+v", token)
+		}
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// migrated is a database with only these steps behind it.
+func migrated(t *testing.T, path string, steps []migration) *sql.DB {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := pool.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := &database{pool: pool, writer: &conn{raw: raw, prepared: map[string]*sql.Stmt{}}}
+	if err := db.migrate(steps, storetest.Now); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return pool
 }
 
 func TestForeignFiles(t *testing.T) {

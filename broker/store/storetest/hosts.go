@@ -23,7 +23,7 @@ func invitation(name, token string) store.Invitation {
 func host(name string) store.Host {
 	ek := hash("ek %s", name)
 	return store.Host{Name: name, ID: "spiffe://td/host/" + name, UEID: append([]byte{1}, ek[:]...), EK: ek, AKPublic: []byte("ak public " + name),
-		AKName: []byte("ak name " + name), Level: "ek-cert", Machine: "vm", Enrolled: Now}
+		AKName: []byte("ak name " + name), Level: "ek-cert", Maker: "IFX", Machine: "vm", Enrolled: Now}
 }
 
 func testInvitations(t *testing.T, s *store.Store) {
@@ -59,7 +59,7 @@ func testInvitations(t *testing.T, s *store.Store) {
 
 func testEnrolments(t *testing.T, s *store.Store) {
 	e := store.Enrolment{ID: "e1", Token: hash("t1"), Secret: hash("secret"), UEID: []byte{1, 2}, EK: hash("ek"), AKPublic: []byte("ak"), AKName: []byte("name"),
-		Level: "ek-pin", Expires: Now.Add(time.Minute)}
+		Level: "ek-pin", Maker: "STM", Expires: Now.Add(time.Minute)}
 	must(t, s, func(tx *store.Tx) error { return tx.PutEnrolment(e) })
 	other := e
 	other.Token = hash("t2")

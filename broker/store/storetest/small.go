@@ -201,7 +201,7 @@ func testResources(t *testing.T, s *store.Store) {
 
 func testTokens(t *testing.T, s *store.Store) {
 	token := func(jti, delegation, host, instance string) store.Token {
-		return store.Token{JTI: hash("%s", jti), Txn: "t-" + jti, Delegation: delegation, Workload: "spiffe://td/w", Host: host, Instance: instance,
+		return store.Token{JTI: hash("%s", jti), Txn: "t-" + jti, Delegation: delegation, Workload: "spiffe://td/w", Host: host, Epoch: 7, Instance: instance,
 			Audience: "https://pay.example", Thumbprint: bytes.Repeat([]byte{1}, 32), Issued: Now, Expires: Now.Add(5 * time.Minute)}
 	}
 	a, b, c := token("a", "d1", "h1", "i1"), token("b", "d1", "h1", "i2"), token("c", "d2", "h2", "i1")

@@ -36,6 +36,7 @@ func Run(t *testing.T, open Open) {
 		{"once", testOnce}, {"evidence", testEvidence}, {"settings", testSettings}, {"purge", testPurge},
 		{"invitations", testInvitations}, {"enrolments", testEnrolments}, {"hosts", testHosts},
 		{"host state", testHostState}, {"host removal", testHostRemoval},
+		{"boot logs", testBootLogs}, {"IMA files", testIMAFiles}, {"kept together", testKeptTogether}, {"live tokens", testLiveTokens},
 		{"documents", testDocuments}, {"approvers", testApprovers}, {"resources", testResources},
 		{"delegations", testDelegations}, {"delegation moves", testMoves}, {"delegation uses", testUses},
 		{"uses per instance", testInstanceUses}, {"unusable", testUnusable}, {"answers", testAnswers}, {"tokens", testTokens},

@@ -87,6 +87,20 @@ func answers(response func([]byte) []byte) func(*testbundle.World) {
 	})
 }
 
+// audit changes what was signed about the banks, and signs it again.
+func audit(change func([]byte) []byte) func(*testbundle.World) {
+	return rework(func(b bundle) {
+		a := change(bytes.Clone(b.Banks.Certified.Attest))
+		b.Banks.Certified = evidence.Certification{Attest: a, Signature: signedBy("1", a)}
+	})
+}
+
+// signedBy is the signature of the key that seed determines.
+func signedBy(seed string, attest []byte) []byte {
+	sig := testbundle.NewAK(seed).Sign(attest)
+	return tpm2.Marshal(tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, sig)})
+}
+
 const sha1Bank = 0x0004
 
 // beside is what the TPM signs beside the quote: the register, and its banks.
@@ -227,12 +241,16 @@ var beside = []fault{
 	{"banks-reset", "E_BANKS", "the banks before the last reset", first, banks(func(_ *evidence.Banks, a *tpm2.TPMSAttest) { a.ClockInfo.ResetCount-- })},
 	{"banks-restart", "E_BANKS", "the banks before the last restart", first, banks(func(_ *evidence.Banks, a *tpm2.TPMSAttest) { a.ClockInfo.RestartCount++ })},
 	{"banks-extra", "E_EXTRADATA", "the banks of another boot", first, banks(func(_ *evidence.Banks, a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 32) })},
+	{"banks-exclusive", "E_ATTEST_FORM", "an audit whose flag is neither yes nor no", first, audit(func(a []byte) []byte {
+		a[len(a)-35] = 2
+		return a
+	})},
+	{"banks-attest-trailing", "E_ATTEST_FORM", "a byte behind the audit", first, audit(func(a []byte) []byte { return append(a, 0) })},
 	{"banks-type", "E_TYPE", "the quote in place of the audit", first, rework(func(b bundle) {
 		b.Banks.Certified = evidence.Certification{Attest: b.Quote.Attest, Signature: b.Quote.Signature}
 	})},
 	{"banks-signature", "E_SIGNATURE", "the audit is signed by another key", first, rework(func(b bundle) {
-		sig := testbundle.NewAK("2").Sign(b.Banks.Certified.Attest)
-		b.Banks.Certified.Signature = tpm2.Marshal(tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, sig)})
+		b.Banks.Certified.Signature = signedBy("2", b.Banks.Certified.Attest)
 	})},
 
 	{"firmware-denied", "E_FIRMWARE_DENIED", "TPM firmware that the policy does not believe", first, func(w *testbundle.World) {

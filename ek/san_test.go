@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"os"
+	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -68,4 +69,23 @@ func FuzzParseSAN(f *testing.F) {
 			t.Errorf("%+v, %v", tpm, err)
 		}
 	})
+}
+
+// TestSANRefused: a name that could be read in two ways is not read.
+func TestSANRefused(t *testing.T) {
+	good := san(t, true, "id:49465800", "m", "id:073E").Value
+	if tpm, err := parseSAN(good); err != nil || !tpm.Named {
+		t.Fatal(err)
+	}
+	for name, der := range map[string][]byte{
+		"nothing":          nil,
+		"no name":          {0x30, 0},
+		"something behind": append(bytes.Clone(good), 5, 0),
+		"cut":              good[:len(good)-1],
+		"long model":       san(t, true, "id:49465800", strings.Repeat("m", maxAttribute+1), "").Value,
+	} {
+		if tpm, err := parseSAN(der); err == nil {
+			t.Errorf("%s: %+v", name, tpm)
+		}
+	}
 }
