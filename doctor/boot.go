@@ -116,7 +116,7 @@ func (e *examination) bootLogCheck() Check {
 	case missing(b.err):
 		return Check{name, Bad, "no " + e.BootLog + ": what booted cannot be shown", "enable the TPM in the firmware setup, boot by UEFI; some virtual machines have no log"}
 	case errors.As(b.err, &malformed):
-		return Check{name, Bad, clip(b.err.Error(), 90), "update the firmware; 'jurat eventlog show' says more"}
+		return Check{name, Bad, clip(b.err.Error(), 90), "update the firmware; is " + e.BootLog + " the kernel's own file?"}
 	}
 	return unread(name, e.BootLog, b.err)
 }
@@ -152,7 +152,7 @@ func (e *examination) bootPCRs() Check {
 			completed = true
 		}
 	}
-	const hint = "restart; if it stays, the firmware's log is not whole: 'jurat eventlog replay' says where"
+	hint := "restart; if it stays, the firmware's log is not whole: 'jurat eventlog replay " + e.BootLog + "'"
 	switch {
 	case len(differ) > 0:
 		return Check{name, Bad, fmt.Sprintf("PCR %s: another value than the boot log makes", list(differ)), hint}
@@ -193,7 +193,7 @@ func (e *examination) bootFindings() Check {
 	if worst == OK {
 		return Check{name, OK, text, ""}
 	}
-	return Check{name, worst, text + ": " + clip(strings.Join(codes, ", "), 64), "'jurat eventlog show' explains them; a machine may allow them by name (boot findings)"}
+	return Check{name, worst, text + ": " + clip(strings.Join(codes, ", "), 64), "'jurat eventlog show " + e.BootLog + "' explains them; a machine may allow them by name"}
 }
 
 // efiSecureBoot is the firmware's variable: four bytes of attributes, then 0
@@ -219,7 +219,7 @@ func (e *examination) secureBoot() Check {
 	case eventlog.SecureBootOff:
 		return Check{name, Warn, "off: " + reason, "enable it in the firmware setup, or allow it off in the machine's values"}
 	}
-	return Check{name, Warn, "unknown: " + reason, "'jurat eventlog show' lists what the firmware measured"}
+	return Check{name, Warn, "unknown: " + reason, "'jurat eventlog show " + e.BootLog + "' lists what was measured"}
 }
 
 func (e *examination) kernelImage() Check {
@@ -246,7 +246,7 @@ func (e *examination) commandLine() Check {
 	}
 	measured := e.boot.log.KernelCommandLines()
 	if len(measured) == 0 {
-		return Check{name, Unknown, "not in the boot log as text", "normal for a unified kernel image, where the image covers it"}
+		return Check{name, Unknown, "not in the boot log as text, as with a unified kernel image", ""}
 	}
 	running, err := e.line("/proc/cmdline")
 	if err != nil {

@@ -83,6 +83,9 @@ func unread(name, path string, err error) Check {
 	if errors.Is(err, fs.ErrPermission) {
 		return Check{name, Unknown, "no permission to read " + path, asRoot}
 	}
+	if missing(err) {
+		return Check{name, Unknown, "no " + path, ""}
+	}
 	var at *fs.PathError
 	if errors.As(err, &at) {
 		err = at.Err

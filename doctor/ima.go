@@ -46,7 +46,7 @@ func (e *examination) ima(ctx context.Context) Check {
 	}
 	got, ok := within(ctx, e.Patience, func(ctx context.Context) reading {
 		defer f.Close()
-		list, err := replayIMA(ctx, f, want)
+		list, err := replayIMA(ctx, f, want, maxIMA)
 		return reading{list, err}
 	})
 	switch {
@@ -102,10 +102,11 @@ func (e *examination) imaPolicy() string {
 	return ""
 }
 
-// replayIMA reads a list and looks for the longest prefix that makes want.
-func replayIMA(ctx context.Context, in io.Reader, want []byte) (*imaList, error) {
+// replayIMA reads a list of fewer than limit bytes and looks for the longest
+// prefix that makes want.
+func replayIMA(ctx context.Context, in io.Reader, want []byte, limit int64) (*imaList, error) {
 	list := &imaList{replay: ima.NewReplay(imaPCR, ima.TrackSHA256|ima.TrackPadded)}
-	bounded := &io.LimitedReader{R: in, N: maxIMA}
+	bounded := &io.LimitedReader{R: in, N: limit}
 	for r := ima.NewReader(bounded); ; {
 		entry, err := r.Next()
 		var malformed *ima.Error
@@ -113,7 +114,7 @@ func replayIMA(ctx context.Context, in io.Reader, want []byte) (*imaList, error)
 		case errors.Is(err, io.EOF) && bounded.N > 0:
 			return list, nil
 		case bounded.N <= 0:
-			return nil, fmt.Errorf("more than %d bytes", maxIMA)
+			return nil, fmt.Errorf("%d bytes or more", limit)
 		case errors.As(err, &malformed):
 			list.malformed = err
 			return list, nil

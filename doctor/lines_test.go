@@ -191,6 +191,23 @@ func TestIMADeadline(t *testing.T) {
 	want(t, r.run(), "IMA", Unknown, "not read within", "--patience")
 }
 
+func TestIMALimits(t *testing.T) {
+	r := bare(t)
+	r.list("boot_aggregate")
+	for _, limit := range []int64{int64(len(r.ima)), int64(len(r.ima)) - 1} {
+		if list, err := replayIMA(t.Context(), bytes.NewReader(r.ima), nil, limit); err == nil {
+			t.Errorf("limit %d: a list that may have been cut is taken for whole, or for malformed: %+v", limit, list)
+		}
+	}
+	list, err := replayIMA(t.Context(), bytes.NewReader(r.ima), nil, int64(len(r.ima))+1)
+	if err != nil || list.replay.Count != 1 || list.matched != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	list.matched = 1
+	e := &examination{Options: r.opts}
+	line(t, e.imaCheck("IMA", list, true), Warn, "measures no file", "ima_policy=tcb")
+}
+
 func FuzzCrypttab(f *testing.F) {
 	f.Add("root UUID=1 none tpm2-device=auto,tpm2-pcrs=7+13\n", uint8(13))
 	f.Add("home /dev/x - tpm2-measure-pcr=yes", uint8(15))
@@ -200,4 +217,11 @@ func FuzzCrypttab(f *testing.F) {
 		}
 		version(raw)
 	})
+}
+
+// What is not there at all is nobody's fault.
+func TestEmptyMachine(t *testing.T) {
+	r := bare(t)
+	r.remove("/proc")
+	want(t, r.run(), "kernel", Unknown, "no /proc/sys/kernel/osrelease", "")
 }
