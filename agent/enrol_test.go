@@ -27,6 +27,7 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	offers := 0
 	var key *ek.EK
+	var offered brokerclient.EnrolRequest
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -40,6 +41,7 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 			say(w, http.StatusForbidden, map[string]any{"error": "access_denied", "retry": "operator", "error_description": "enrolment refused: no"})
 			return
 		}
+		offered = in
 		var err error
 		if key, err = ek.ParseEK(in.EKPublic); err != nil {
 			t.Error(err)
@@ -53,11 +55,19 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 	})
 	mux.HandleFunc("POST /v1/enrol/activate", func(w http.ResponseWriter, r *http.Request) {
 		var in struct {
-			Enrolment string `json:"enrolment"`
-			Secret    []byte `json:"secret"`
+			Enrolment string                   `json:"enrolment"`
+			Secret    []byte                   `json:"secret"`
+			Proof     *brokerclient.Possession `json:"ak_quote"`
 		}
 		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.Enrolment != "e1" || !bytes.Equal(in.Secret, secret) {
 			t.Errorf("activated with %+v, %v", in, err)
+		}
+		if certified := len(offered.AKCertificates) > 0; certified != (in.Proof != nil) {
+			t.Errorf("certificates of the AK: %v, its own word: %v", certified, in.Proof != nil)
+		} else if certified {
+			if err := ek.CheckPossession(offered.AKPublic, secret, in.Proof.Attest, in.Proof.Signature); err != nil {
+				t.Error(err)
+			}
 		}
 		ueid := key.UEID()
 		say(w, 200, map[string]any{"host": "spiffe://example.test/host/h1", "ueid": brokerclient.Identity{UEID: ueid}.UEID, "level": "ek-cert",
@@ -104,6 +114,14 @@ func TestEnrol(t *testing.T) {
 	}
 	if again, news, err := Enrol(t.Context(), e); err != nil || news || again.Host != id.Host || *offers != 2 {
 		t.Errorf("a second time: %+v, %v, %v after %d offers", again, news, err, *offers)
+	}
+	// With a provider's certificate the key has to speak for itself; the double
+	// holds it to that.
+	cloud := e
+	cloud.State, cloud.AKCertificates = filepath.Join(t.TempDir(), "cloud"), [][]byte{{0x30, 0}}
+	cloud.Client, _ = enrolDouble(t, func(in *brokerclient.EnrolRequest) bool { return len(in.AKCertificates) == 1 })
+	if _, news, err := Enrol(t.Context(), cloud); err != nil || !news {
+		t.Errorf("with a certificate of the attestation key: %v, %v", news, err)
 	}
 	// Another broker: not in silence.
 	other := e

@@ -215,7 +215,7 @@ func TestEnrolAndActivate(t *testing.T) {
 	if err != nil || e.ID != "e1" || string(e.CredentialBlob) != "blob" || string(e.Secret) != "secret" || e.ExpiresIn != time.Minute {
 		t.Fatalf("enrolment %+v, %v", e, err)
 	}
-	id, err := c.Activate(t.Context(), e.ID, []byte("opened"))
+	id, err := c.Activate(t.Context(), e.ID, []byte("opened"), nil)
 	if err != nil || id.Host != "spiffe://example/host/h1" || len(id.UEID) != 33 {
 		t.Fatalf("identity %+v, %v", id, err)
 	}
@@ -223,7 +223,7 @@ func TestEnrolAndActivate(t *testing.T) {
 		t.Errorf("activated with %s", activated)
 	}
 	self = "https://other.example"
-	if _, err := c.Activate(t.Context(), e.ID, []byte("opened")); !errors.As(err, new(*brokerclient.BadAnswer)) {
+	if _, err := c.Activate(t.Context(), e.ID, []byte("opened"), nil); !errors.As(err, new(*brokerclient.BadAnswer)) {
 		t.Errorf("identity of another issuer: %v", err)
 	}
 }
