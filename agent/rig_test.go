@@ -40,6 +40,7 @@ type rig struct {
 	skew    atomic.Int64 // of the agent's clock
 	open    func(context.Context) (Chip, error)
 	anchor  Anchor
+	boot    []byte       // id of the boot; nil: this machine's
 	prepare func(*Agent) // runs before the agent does
 	logs    logPaths
 	log     bytes.Buffer
@@ -137,6 +138,9 @@ func (r *rig) start() *rig {
 	}
 	if err := r.agent.open(r.socket); err != nil {
 		r.t.Fatal(err)
+	}
+	if r.boot != nil {
+		r.agent.host.bootID = r.boot
 	}
 	r.live(log, recovery)
 	return r
