@@ -21,7 +21,7 @@ import (
 // columns that the store compares.
 type memory struct {
 	State verify.State          `json:"state"`
-	PCRs  map[int]evidence.Hash `json:"pcrs"`          // to be learned
+	PCRs  map[int]evidence.Hash `json:"pcrs"`          // at the end of the boot, to be learned
 	IMA   *verify.IMAPosition   `json:"ima,omitempty"` // how far its list is in the store; nil: it has none
 }
 
