@@ -66,7 +66,7 @@ func (b *Broker) have(host *store.Host) (haveAnswer, error) {
 		}
 	}
 	if p, ok := b.kept.begun.Get(host.ID); ok {
-		out.IMACount = p.Position().Count
+		out.IMACount = p.count
 	}
 	return out, nil
 }
