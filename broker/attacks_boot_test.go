@@ -308,3 +308,30 @@ func TestBootLogShared(t *testing.T) {
 	w.ok(w.submit(other.Tail(t, nonce, have, wish)))
 	w.must(w.store.Check(t.Context()))
 }
+
+// TestHaveWhileMoving: challenges are answered while the list of the host moves
+// on in parts (for the race detector).
+func TestHaveWhileMoving(t *testing.T) {
+	w := ready(t)
+	d := w.approved(nil)
+	w.host.WithIMA()
+	for i := range 40 {
+		w.host.Lists(fmt.Sprint("/bin/", i))
+	}
+	w.host.Most = 4
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for range 200 {
+			host := store.Host{ID: w.hostID(), BootLog: evidence.Hash{1}}
+			if have, err := w.b.have(&host); err != nil || have.IMACount > 41 {
+				t.Errorf("it has %+v, %v", have, err)
+			}
+		}
+	}()
+	for range 10 {
+		w.refusal(w.tail(d), "E_IMA_PARTIAL")
+	}
+	w.ok(w.tail(d))
+	<-done
+}

@@ -48,7 +48,7 @@ func (b *Broker) lastBoot(r *store.Reader, name string) (*booted, error) {
 		return nil, err
 	}
 	if out.log == nil && !out.seen.State.BootLog.IsZero() {
-		return nil, conflict("the boot log of host %q is not kept, as it has more than %d bytes", name, store.MaxBootLog)
+		return nil, conflict("the boot log of host %q is not kept, as it has more than %d bytes, or cannot be read", name, store.MaxBootLog)
 	}
 	return out, nil
 }

@@ -5,12 +5,17 @@ package broker
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/bootlog"
+	"github.com/jurat-dev/jurat/verify"
 )
 
 // emptyClass is the registration of a class that knows nothing yet.
@@ -240,5 +245,43 @@ func TestForgetBoot(t *testing.T) {
 	}
 	if a := w.post(w.operator+"/v1/machines/none/forget-boot", object{"finding": "x"}); a.status != 404 {
 		t.Errorf("unknown class: %d %s", a.status, a.raw)
+	}
+}
+
+// TestExportVerifies: with what is exported anybody verifies the host's next
+// bundle, tails and all, and comes to the broker's result.
+func TestExportVerifies(t *testing.T) {
+	w := ready(t)
+	w.host.WithIMA()
+	w.host.Lists("/usr/bin/invoice-agent")
+	d := w.approved(nil)
+	w.ok(w.tail(d))
+	w.host.Lists("/lib/libc.so.6", "/lib64/ld.so")
+	var export hostExport
+	w.must(json.Unmarshal(w.ok(w.get(w.operator+"/v1/hosts/h1/export")).raw, &export))
+	log := w.ok(w.get(w.operator + "/v1/hosts/h1/boot-log")).raw
+	nonce, have := w.has("h1")
+	body := w.host.Tail(t, nonce, have, w.wish(d))
+	host, err := verify.NewHost(export.UEID, export.AKPublic, export.AKName, export.Level)
+	w.must(err)
+	host.Maker, host.Last = export.Maker, export.Last
+	host.Boot, err = verify.ParseBoot(log)
+	w.must(err)
+	var files []evidence.Hash
+	for rest := export.IMA.Files; len(rest) > 0; rest = rest[32:] {
+		files = append(files, evidence.Hash(rest[:32]))
+	}
+	host.IMA = verify.NewIMAList(export.IMA.Position, files)
+	bundle, err := evidence.Parse(body)
+	w.must(err)
+	result, err := verify.Bundle(bundle, host, verify.Challenge{Broker: w.url, Nonce: nonce, Expires: w.clock.now().Add(time.Second)}, w.b.Policy, w.clock.now())
+	w.must(err)
+	if cover := result.Requests()[0].IMA; cover.Confirmed != 3 || len(cover.Missing) != 0 {
+		t.Errorf("confirmed %+v", cover)
+	}
+	w.ok(w.submit(body))
+	w.must(json.Unmarshal(w.ok(w.get(w.operator+"/v1/hosts/h1/export")).raw, &export))
+	if !reflect.DeepEqual(*export.Last, result.Next()) {
+		t.Errorf("the broker remembers %+v, want %+v", *export.Last, result.Next())
 	}
 }

@@ -21,7 +21,7 @@ import (
 // columns that the store compares.
 type memory struct {
 	State verify.State          `json:"state"`
-	PCRs  map[int]evidence.Hash `json:"pcrs"`          // to be learned
+	PCRs  map[int]evidence.Hash `json:"pcrs"`          // at the end of the boot, to be learned
 	IMA   *verify.IMAPosition   `json:"ima,omitempty"` // how far its list is in the store; nil: it has none
 }
 
@@ -66,7 +66,7 @@ func (b *Broker) have(host *store.Host) (haveAnswer, error) {
 		}
 	}
 	if p, ok := b.kept.begun.Get(host.ID); ok {
-		out.IMACount = p.Position().Count
+		out.IMACount = p.count
 	}
 	return out, nil
 }

@@ -263,8 +263,8 @@ func (b *Broker) accept(ctx context.Context, s *submission) (*evidenceAnswer, *o
 // nextState is what is remembered of the host from now on.
 func nextState(r verify.Result) (store.HostState, error) {
 	m := memory{State: r.Next(), PCRs: make(map[int]evidence.Hash)}
-	for _, pcr := range r.PCRs().Indexes() {
-		m.PCRs[pcr], _ = r.PCRs().At(pcr)
+	for _, e := range r.Explain() {
+		m.PCRs[e.PCR] = e.Boot
 	}
 	if update, listed := r.IMA(); listed {
 		m.IMA = &update.Position

@@ -5,6 +5,7 @@ package broker
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 
 	"github.com/jurat-dev/jurat/broker/internal/lru"
@@ -17,7 +18,7 @@ import (
 const (
 	bootMemory  = 32 << 20 // bytes of boot logs
 	listMemory  = 1 << 21  // files in IMA lists, as they are in the store
-	begunMemory = 1 << 20  // files in lists that came in part, which are nowhere else
+	begunMemory = 1 << 22  // files in lists that came in part, which are nowhere else
 	listWeight  = 16       // of a list beside its files
 )
 
@@ -47,6 +48,7 @@ type fileList struct {
 // still to come. It is worth nothing until a later quote does.
 type begun struct {
 	fileList
+	count uint64          // entries; whoever asks for a challenge reads it while the list may move on
 	anew  bool            // it does not go on from the list in the store
 	fresh []evidence.Hash // files that are not in the store
 }
@@ -73,7 +75,7 @@ func (b *Broker) recall(r *store.Reader, s *submission) error {
 	if s.boot, err = b.keptBoot(r, s.host.BootLog); err != nil || s.bundle.IMA.From == 0 {
 		return err
 	}
-	if p, ok := b.kept.begun.Get(s.host.ID); ok && p.Position().Count == s.bundle.IMA.From {
+	if p, ok := b.kept.begun.Get(s.host.ID); ok && p.count == s.bundle.IMA.From {
 		s.begun, s.list = p, p.fileList
 		return nil
 	}
@@ -100,7 +102,7 @@ func (b *Broker) keptBoot(r *store.Reader, digest evidence.Hash) (*verify.Boot, 
 	}
 	raw, err := r.BootLog(digest)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("boot log %s: %v", digest, err) // its being away is no host's being away
 	}
 	boot, err := verify.ParseBoot(raw)
 	if err != nil {
@@ -174,7 +176,7 @@ func (b *Broker) keepBegun(s *submission, r *verify.Rejection) {
 		}
 		return
 	}
-	next := &begun{anew: update.From == 0}
+	next := &begun{anew: update.From == 0, count: update.Position.Count}
 	if s.begun != nil {
 		next.anew, next.fresh = s.begun.anew, s.begun.fresh
 	}

@@ -5,6 +5,7 @@ package registration
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,47 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestParseBoot: a class as it is written by hand, learned, and read again.
+func TestParseBoot(t *testing.T) {
+	objects, err := parse(`kind: Machine
+name: demo
+boot:
+  pcrs: {0: [` + pcr + `]}
+  events: {4: [{digest: ` + pcr + `, text: GRUB, required: true}]}
+  secure_boot: [on, off]
+  command_lines: any
+  findings: [ebs-missing]
+---
+kind: Machine
+name: nothing
+boot: {pcrs: {}}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := objects[0].(*Machine).Boot
+	if len(b.PCRs[0]) != 1 || len(b.Events[4]) != 1 || !b.Events[4][0].Required || b.Events[4][0].Text != "GRUB" || b.Events[4][0].Digest.String() != pcr ||
+		!slices.Equal(b.SecureBoot.Of, []string{"on", "off"}) || b.SecureBoot.Any || !b.CommandLines.Any || !slices.Equal(b.Findings, []string{"ebs-missing"}) {
+		t.Errorf("%+v", b)
+	}
+	for _, o := range objects {
+		body, err := Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseMachine(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body2, err := Marshal(again); err != nil || !bytes.Equal(body, body2) {
+			t.Errorf("stored and read again:\n%s\n%s (%v)", body, body2, err)
+		}
+	}
+	if n := objects[1].(*Machine).Boot; n.SecureBoot.Any || len(n.SecureBoot.Of) != 0 {
+		t.Errorf("what is left out accepts something: %+v", n)
+	}
+}
+
 // TestKeep: applying the same file tomorrow is no change.
 func TestKeep(t *testing.T) {
 	first, err := parse(workload)
@@ -150,6 +192,12 @@ func TestParseRefuses(t *testing.T) {
 		{"negative lifetime", "lifetime", replace("machines: [demo]", "machines: [demo]\nlifetime: -1")},
 		{"PCR 16", "PCR 16 never counts", replace("    7: [", "    16: [")},
 		{"PCR without value", "no accepted value", replace("["+pcr+"]", "[]")},
+		{"no IMA minimum", "minimum.ima", replace(", ima: none", "")},
+		{"event of PCR 23", "PCR 23 never counts", replace("  pcrs:\n", "  events: {23: [{digest: "+pcr+"}]}\n  pcrs:\n")},
+		{"PCR without event", "no accepted event", replace("  pcrs:\n", "  events: {4: []}\n  pcrs:\n")},
+		{"member of an event", "field digset not found", replace("  pcrs:\n", "  events: {4: [{digset: "+pcr+"}]}\n  pcrs:\n")},
+		{"state of Secure Boot", `"On" is not on`, replace("  pcrs:\n", "  secure_boot: [On]\n  pcrs:\n")},
+		{"states as one word", `"on" is neither`, replace("  pcrs:\n", "  secure_boot: on\n  pcrs:\n")},
 		{"short PCR", "malformed hash", replace(pcr, "00")},
 		{"machine name", "lower-case", replace("name: demo", "name: Demo")},
 		{"approver name", "letters, digits", replace("alice@example.test", "alice <a@b>")},

@@ -51,12 +51,27 @@ var scenes = []struct{ name, args string }{
 	{"host-add", "host add h17 --machine web"},
 	{"host-list", "host list"},
 	{"host-remove", "host remove h17 --yes"},
-	{"host-learn-boot", "host learn-boot h17"},
+	{"host-export", "host export h17 -o DIR/h17.json --boot-log DIR/h17.bootlog"},
+	{"boot-learn", "boot learn h17"},
+	{"boot-learn-nothing", "boot learn h18"},
+	{"boot-diff", "boot diff h17"},
+	{"boot-diff-same", "boot diff h18"},
+	{"boot-show", "boot show web"},
+	{"boot-show-missing", "boot show nowhere"},
+	{"boot-forget", "boot forget web --digest 9f86d081884c7d65 --pcr 4 --reason CVE-2026-1234"},
+	{"boot-forget-usage", "boot forget web"},
+	{"verify", "verify ../../spec/vectors/ok-boot-log.txt"},
+	{"verify-ima", "verify ../../spec/vectors/ok-ima-behind.txt"},
+	{"verify-refused", "verify ../../spec/vectors/boot-value.txt"},
+	{"verify-usage", "verify DIR/bundle.cbor --host DIR/h17.json"},
 	{"audit-list", "audit list --from 48213"},
 	{"why-denied", "why DENIED"},
 	{"why-allowed", "why ALLOWED"},
 	{"why-batch", "why BATCH"},
 	{"why-unknown", "why NOBODY"},
+	{"why-boot-replay", "why REPLAY"},
+	{"why-register", "why REGISTER"},
+	{"why-ima", "why IMA"},
 	{"ima-show", "ima show DIR/list.ima"},
 	{"ima-show-part", "ima show DIR/list.txt --from 2 --count 2"},
 	{"ima-show-torn", "ima show DIR/torn.ima"},
@@ -173,7 +188,12 @@ func checkJSON(t *testing.T, out string, code int) {
 	if readme, err := os.ReadFile("README.md"); err != nil || !strings.Contains(string(readme), "`"+schema+"`") {
 		t.Errorf("README.md does not describe %s (%v)", schema, err)
 	}
-	if code != 0 && schema != "jurat.error/v1" {
+	// Those that are a verdict print it, and their exit code is the verdict.
+	verdict := slices.Contains([]string{"jurat.boot-diff/v1", "jurat.verify/v1"}, schema)
+	if ok, _ := v["ok"].(bool); verdict && (code == 0) != ok {
+		t.Errorf("exit %d, the object says %v", code, v["ok"])
+	}
+	if code != 0 && schema != "jurat.error/v1" && !verdict {
 		t.Errorf("exit %d with schema %q", code, schema)
 	}
 	if exit, _ := v["exit"].(float64); schema == "jurat.error/v1" && int(exit) != code {

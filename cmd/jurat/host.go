@@ -4,11 +4,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net/url"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,12 +16,12 @@ import (
 func (a *app) hostCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "host",
-		Short:   "invite, list and remove hosts, learn how they boot",
+		Short:   "invite, list, export and remove hosts",
 		Example: "  jurat host add h17 --machine web\n  jurat host list",
 		Args:    cobra.ArbitraryArgs,
 		RunE:    group,
 	}
-	c.AddCommand(a.hostAddCommand(), a.hostListCommand(), a.hostRemoveCommand(), a.hostLearnCommand())
+	c.AddCommand(a.hostAddCommand(), a.hostListCommand(), a.hostRemoveCommand(), a.hostExportCommand())
 	return c
 }
 
@@ -154,59 +151,4 @@ with a new token.`,
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
-}
-
-// learnJSON is jurat.host-learn-boot/v1.
-type learnJSON struct {
-	Schema  string            `json:"schema"`
-	Machine string            `json:"machine"`
-	Added   int               `json:"added"`
-	PCRs    map[string]string `json:"pcrs"`
-}
-
-func (a *app) hostLearnCommand() *cobra.Command {
-	var pcrs []int
-	c := &cobra.Command{
-		Use:   "learn-boot NAME",
-		Short: "accept how a host booted for its class of machines",
-		Long: `Takes the PCR values of the host's last verified quote as reference values of
-its machine class. From then on the class may boot that way. Look at the values
-before you do it: whatever booted then is what you accept.`,
-		Example: "  jurat host learn-boot h17\n  jurat host learn-boot h17 --pcr 0,2,4,7",
-		Args:    arguments("NAME"),
-		RunE: func(c *cobra.Command, args []string) error {
-			in := map[string]any{}
-			if len(pcrs) > 0 {
-				in["pcrs"] = pcrs
-			}
-			return a.learn(c.Context(), args[0], in)
-		},
-	}
-	c.Flags().IntSliceVar(&pcrs, "pcr", nil, "`PCR` to take (repeatable; default: what the broker's policy wants)")
-	return c
-}
-
-func (a *app) learn(ctx context.Context, name string, in any) error {
-	ctx, cancel := a.bounded(ctx)
-	defer cancel()
-	out := new(learnJSON)
-	if err := a.operator().Post(ctx, "learning the boot values", "/v1/hosts/"+url.PathEscape(name)+"/learn-boot", in, out); err != nil {
-		return err
-	}
-	out.Schema = "jurat.host-learn-boot/v1"
-	return a.emit(out, func(p *term.Printer) {
-		p.Line("machine class %s: %d new values", out.Machine, out.Added)
-		var numbers []int
-		for n := range out.PCRs {
-			if i, err := strconv.Atoi(n); err == nil {
-				numbers = append(numbers, i)
-			}
-		}
-		slices.Sort(numbers)
-		rows := make([][]term.Cell, len(numbers))
-		for i, n := range numbers {
-			rows[i] = []term.Cell{{Text: fmt.Sprint(n)}, {Text: out.PCRs[strconv.Itoa(n)]}}
-		}
-		p.Table("  ", []string{"PCR", "VALUE"}, rows)
-	})
 }

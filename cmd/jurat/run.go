@@ -112,6 +112,8 @@ which human allowed it, and shows what the answer was.`,
 	root.AddCommand(a.quoteCommand())
 	root.AddCommand(a.ekCommand())
 	root.AddCommand(a.doctorCommand())
+	root.AddCommand(a.bootCommand())
+	root.AddCommand(a.verifyCommand())
 	root.AddCommand(topics()...)
 	return root
 }

@@ -183,7 +183,7 @@ func sampleBroker(t *testing.T, w *world) {
 		{"kind":"Approver","name":"alice@example.test","result":"unchanged"}]}`)
 	w.answers("GET /v1/workloads", `{"workloads":[{"kind":"Workload","id":"spiffe://example.test/agents/invoice","machines":["web","batch"],
 		"code":{"executables":[{"digest":"`+sum+`","label":"invoice-agent 1.4.2"}],"loaders":"any"},"digest":"`+sum+`","updated":"2026-11-23T10:00:00Z"}]}`)
-	w.answers("GET /v1/machines", `{"machines":[{"kind":"Machine","name":"web","boot":{"pcrs":{"7":["00"]}},"digest":"`+sum+`","updated":"2026-11-23T10:00:00Z"}]}`)
+	w.answers("GET /v1/machines", `{"machines":[{"kind":"Machine","name":"web","boot":`+sampleClass+`,"digest":"`+sum+`","updated":"2026-11-23T10:00:00Z"}]}`)
 	w.answers("GET /v1/approvers", `{"approvers":[{"kind":"Approver","name":"alice@example.test","added":"2026-11-01T00:00:00Z",
 		"keys":[{"fingerprint":"SHA256:abc","key":"ssh-ed25519 AAAA","added":"2026-11-01T00:00:00Z"},
 		 {"fingerprint":"SHA256:old","key":"ssh-ed25519 AAAB","added":"2026-10-01T00:00:00Z","removed":"2026-11-01T00:00:00Z"}]}]}`)
@@ -196,11 +196,12 @@ func sampleBroker(t *testing.T, w *world) {
 		 "enrolled":"2026-11-01T00:00:00Z","seen":"2026-11-23T11:59:00Z","epoch":3,"log_size":4711},
 		{"name":"h18","id":"spiffe://example.test/host/h18","ueid":"","level":"","machine":"","state":"invited","enrolled":"","seen":"","epoch":0,"log_size":0}]}`)
 	w.answers("DELETE /v1/hosts/h17", `{"name":"h17","result":"removed"}`)
-	w.answers("POST /v1/hosts/h17/learn-boot", `{"machine":"web","added":2,"pcrs":{"10":"0a","2":"02","0":"00"}}`)
+	sampleBoot(w)
 	w.answers("GET /v1/audit", sampleAudit)
 	w.answers("GET /v1/explain/DENIED", sampleDenied)
 	w.answers("GET /v1/explain/ALLOWED", sampleAllowed)
 	w.answers("GET /v1/explain/BATCH", sampleBatch)
+	sampleRejections(w)
 	reply(w.admin, "GET /v1/explain/{txn}", 404, `{"error":"not_found","error_description":"there is no such thing","retry":"never"}`)
 	w.admin.HandleFunc("GET /log/checkpoint", func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Write([]byte("jurat.dev/log/broker.example\n48215\nAAAA\n\n— x y\n"))

@@ -175,7 +175,7 @@ func (t *theatre) learnBoot() ([]string, error) {
 		Machine string
 		PCRs    map[string]string
 	}
-	if err := t.JuratJSON(&learned, "host", "learn-boot", "h1"); err != nil {
+	if err := t.JuratJSON(&learned, "boot", "learn", "h1"); err != nil {
 		return nil, err
 	}
 	if len(learned.PCRs) == 0 {

@@ -121,6 +121,7 @@ func writeAll(tx *store.Tx) error {
 		func(e *errs) { x, err := tx.TakeInvitation(h, now); got(e, x, err) },
 		func(e *errs) { e.add(tx.AddHost(host)) },
 		func(e *errs) { e.add(tx.AdvanceHost(host.ID, store.HostState{}, state, now)) },
+		func(e *errs) { e.error = keepAll(tx, host.ID) },
 		func(e *errs) {
 			e.add(tx.PutDocument(store.Document{Kind: "workload", Name: "w", Body: []byte("{}")}, evidence.Hash{}))
 		},

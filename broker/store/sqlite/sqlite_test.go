@@ -126,6 +126,9 @@ func rootOfSix(t *testing.T) []byte {
 	return root[:]
 }
 
+const aHost = `INSERT INTO host (name, id, ueid, ek, ak_public, ak_name, level, machine, enrolled, seen, epoch, sequence, size, root, state, boot_log)
+	VALUES ('h', 'h', x'01', x'01', x'01', x'01', 'l', 'm', 0, 0, 0, 0, 0, x'01', x'', $1)`
+
 // What somebody with access to the file changes, is found: what the head
 // covers at the next start, what only the entries tell by Check.
 func TestTampering(t *testing.T) {
@@ -166,6 +169,10 @@ func TestTampering(t *testing.T) {
 		"explanation of another": {`UPDATE explanation SET txn = 't9' WHERE idx = 3`, nil, false},
 		"filed under another":    {`UPDATE log_leaf SET txn = 't9' WHERE idx = 3; UPDATE explanation SET txn = 't9' WHERE idx = 3`, nil, false},
 		"answer to nothing":      {`INSERT INTO answer (d, act, issuer, subject, method, statement, signature, key, at) VALUES (x'00', '', '', '', '', x'', x'', x'', 0)`, nil, false},
+		"boot log of nobody":     {`INSERT INTO boot_log (digest, log) VALUES ($1, x'00')`, []any{rootOfSix(t)}, false},
+		"IMA list of nobody":     {`INSERT INTO ima_files (host, number, files) VALUES ('x', 0, x'00')`, nil, false},
+		"boot log missing":       {aHost, []any{rootOfSix(t)}, false},
+		"boot log of another":    {aHost + `; INSERT INTO boot_log (digest, log) VALUES ($1, x'00')`, []any{rootOfSix(t)}, false},
 		"explanation of nothing": {`INSERT INTO explanation (idx, txn, body) VALUES (99, 't99', '{}')`, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {

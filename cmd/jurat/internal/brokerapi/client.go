@@ -29,7 +29,7 @@ import (
 )
 
 // maxAnswer bounds one answer, in bytes.
-const maxAnswer = 16 << 20
+const maxAnswer = 32 << 20
 
 // Client speaks to one broker.
 type Client struct {
@@ -104,14 +104,20 @@ func (c *Client) Delete(ctx context.Context, op, path string, out any) error {
 
 // Text reads path as text of at most 64 KiB.
 func (c *Client) Text(ctx context.Context, op, path string) (string, error) {
-	resp, body, err := c.exchange(ctx, op, http.MethodGet, path, "", nil, 64<<10)
+	body, err := c.Bytes(ctx, op, path, 64<<10)
+	return string(body), err
+}
+
+// Bytes reads what is at path, at most so many bytes.
+func (c *Client) Bytes(ctx context.Context, op, path string, limit int64) ([]byte, error) {
+	resp, body, err := c.exchange(ctx, op, http.MethodGet, path, "", nil, limit)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", refusal(op, resp, body)
+		return nil, refusal(op, resp, body)
 	}
-	return string(body), nil
+	return body, nil
 }
 
 func (c *Client) do(ctx context.Context, op, method, path, contentType string, body []byte, out any) error {
