@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/softtpm"
@@ -348,5 +349,40 @@ func TestBrokenIsRefused(t *testing.T) {
 	}
 	if len(r.double.codes) != 2 {
 		t.Errorf("refused with %v: what was signed before it was noticed went out", r.double.codes)
+	}
+}
+
+// TestAnchoredWhileNobodyAsks: what is committed gets into the register, and a
+// reset of the TPM is noticed.
+func TestAnchoredWhileNobodyAsks(t *testing.T) {
+	r := newRig(t)
+	device := r.withTPM()
+	r.prepare = func(a *Agent) { a.idle = 20 * time.Millisecond }
+	r.start()
+	for pid := range uint32(3) {
+		size := r.agent.log.Size()
+		r.sensor.exec(pid+1, 1)
+		eventually(t, "the exec to be logged", func() bool { return r.agent.log.Size() > size })
+		if err := r.agent.heartbeat(); err != nil {
+			t.Fatal(err)
+		}
+		last, _ := r.agent.log.Last()
+		eventually(t, "it to be anchored", func() bool { return r.agent.log.Anchor().Number >= last.Number })
+	}
+	count := r.agent.log.Anchor().Count
+	if err := device.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new epoch", func() bool { return r.epochs() == "1 first 2 "+reasonHibernate })
+	eventually(t, "a new register", func() bool { return r.agent.log.Anchor().Count < count })
+	outside(t, device, func(g *tpm.LatchRegister) error {
+		state, err := g.State(t.Context())
+		if err == nil && state.Stage() != tpm.StageClosed {
+			eventually(t, "the latch to be closed", func() bool { state, err = g.State(t.Context()); return state.Stage() == tpm.StageClosed })
+		}
+		return err
+	})
+	if b := r.proved(); b.Header.Epoch != 2 || b.Header.Anchor != evidence.AnchorNVLatch {
+		t.Errorf("epoch %d, anchor %s", b.Header.Epoch, b.Header.Anchor)
 	}
 }
