@@ -18,6 +18,7 @@ import (
 
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
 	"github.com/jurat-dev/jurat/ek"
+	"github.com/jurat-dev/jurat/internal/softtpm"
 )
 
 // enrolDouble is the enrolment half of a broker. It takes the EKs that accept
@@ -72,7 +73,7 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 
 func TestEnrol(t *testing.T) {
 	r := newRig(t)
-	device := r.withTPM()
+	device := r.withTPMOf(softtpm.Options{})
 	state := filepath.Join(t.TempDir(), "state")
 	e := Enrolling{State: state, TPM: device.Path(), Host: "h1", Token: "tok"}
 	var offers *int
