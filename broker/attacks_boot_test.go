@@ -5,6 +5,7 @@ package broker
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/jurat-dev/jurat/broker/internal/testbundle"
+	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/store"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/bootlog"
@@ -334,4 +336,43 @@ func TestHaveWhileMoving(t *testing.T) {
 	}
 	w.ok(w.tail(d))
 	<-done
+}
+
+// TestTwoBrokers on one store: what one has in memory does not keep it from
+// seeing what the other took.
+func TestTwoBrokers(t *testing.T) {
+	w := ready(t)
+	w.ok(w.apply(strings.ReplaceAll(w.yaml(workloadID, false, "/usr/bin/invoice-agent"), "ima: none", "ima: confirmed")))
+	d := w.approved(nil)
+	w.host.WithIMA()
+	w.host.Lists("/usr/bin/invoice-agent")
+	w.ok(w.tail(d))
+	first := w.b
+	k, err := keys.Open(w.data, rand.Reader)
+	w.must(err)
+	second, err := New(first.Config, w.store, k, w.log)
+	w.must(err)
+	for i, path := range []string{"/lib64/ld.so", "/lib/libc.so.6", "/bin/x"} {
+		w.b = []*Broker{second, first}[i%2]
+		w.host.Lists(path)
+		if failed := failedOf(w.ok(w.tail(d)), 0); (len(failed) == 0) != (i > 0) {
+			t.Errorf("after %s: %v", path, failed)
+		}
+	}
+}
+
+// TestPartialListOfRemovedHost: a host that comes back under the name of one
+// that was removed begins with nothing.
+func TestPartialListOfRemovedHost(t *testing.T) {
+	w := ready(t)
+	d := w.approved(nil)
+	w.host.WithIMA()
+	w.host.Lists("/a", "/b", "/c")
+	w.host.Most = 2
+	w.rejected(w.tail(d), "E_IMA_PARTIAL")
+	w.ok(w.send(http.MethodDelete, w.operator+"/v1/hosts/h1", "", ""))
+	w.enrol("h1")
+	if _, have := w.has("h1"); have != (testbundle.Have{}) {
+		t.Errorf("it has %+v", have)
+	}
 }

@@ -82,6 +82,7 @@ func (b *Broker) recall(r *store.Reader, s *submission) error {
 	if s.memory == nil || s.memory.IMA == nil {
 		return nil
 	}
+	// A list in memory that is elsewhere went on in part, or another broker knows more.
 	if l, ok := b.kept.lists.Get(s.host.ID); ok && l.Position() == *s.memory.IMA {
 		s.list = *l
 		return nil
@@ -182,8 +183,6 @@ func (b *Broker) keepBegun(s *submission, r *verify.Rejection) {
 	}
 	next.fresh = append(next.fresh, room(s.list.files, update.Files)...)
 	next.fileList = s.list.advance(update)
-	// The list goes on in the memory of the one it began with.
-	b.kept.lists.Drop(s.host.ID)
 	b.kept.begun.Put(s.host.ID, next, next.files+len(next.fresh)+listWeight)
 }
 
