@@ -186,7 +186,7 @@ func judge(have *logstore.Anchor, found tpm.RegisterState, now *logstore.AnchorH
 	case tpm.StageLost:
 		return unsettled, unexplained("PCR %d is %s, and nothing was written to the register: something else extended that PCR (then choose another with -latch-pcr), or removed the register", now.Latch, found.Latch)
 	case tpm.StageOpen:
-		if !ours || !since || have.Count != 1 || have.Value != found.Value {
+		if !ours || have.Count != 1 || have.Value != found.Value {
 			return unsettled, unexplained("the register was opened by somebody else: its value is %s", found.Value)
 		}
 		return opened, nil

@@ -19,7 +19,10 @@ import (
 // victim is set in an agent that is killed: what it runs with.
 const victim = "JURAT_AGENT_VICTIM"
 
-type victimConfig struct{ State, URL, Origin, LogKey, TPM, BootLog, Task string }
+type victimConfig struct {
+	State, URL, Origin, LogKey, TPM, BootLog, Task string
+	Die                                            string // where it kills itself; empty: nowhere
+}
 
 // TestVictim is that agent. It obtains one credential after the other.
 func TestVictim(t *testing.T) {
@@ -35,6 +38,7 @@ func TestVictim(t *testing.T) {
 	r.double.url, r.double.origin, r.double.logKey = c.URL, c.Origin, c.LogKey
 	r.state, r.logs.boot, r.anchor.Mode = c.State, c.BootLog, evidence.AnchorNVLatch
 	r.open = func(ctx context.Context) (Chip, error) { return openChip(ctx, c.TPM) }
+	r.prepare = func(a *Agent) { a.anchor.journal = &mortal{journal: a.anchor.journal, die: c.Die} }
 	r.start()
 	for generation := uint32(1); ; generation++ {
 		r.execAgain(generation)
@@ -44,6 +48,31 @@ func TestVictim(t *testing.T) {
 	}
 }
 
+// victim is what an agent runs with that goes on where r's agent ended.
+func (r *rig) victim(bootLog, tpm string) victimConfig {
+	return victimConfig{State: r.state, URL: r.double.url, Origin: r.double.origin, LogKey: r.double.logKey, TPM: tpm, BootLog: bootLog, Task: r.double.task.ID}
+}
+
+// start runs the agent as a process of its own; ended is closed when it is gone.
+func (c victimConfig) start(t *testing.T) (cmd *exec.Cmd, ended chan struct{}) {
+	t.Helper()
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.Command("/proc/self/exe", "-test.run=^TestVictim$", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), victim+"="+string(raw), "TMPDIR="+t.TempDir()) // which it cannot clean up
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended = make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it is killed
+		close(ended)
+	}()
+	return cmd, ended
+}
+
 // TestCrashLoop kills an agent at any moment, again and again. Its broker
 // verifies every bundle against the one before it: no sequence number is used
 // twice, no log is shorter than it was, every run is an epoch of its own.
@@ -51,20 +80,10 @@ func TestCrashLoop(t *testing.T) {
 	const kills = 15
 	r := newRig(t)
 	device := r.withTPM()
-	config := victimConfig{r.state, r.double.url, r.double.origin, r.double.logKey, device.Path(), device.EventLog(), r.double.task.ID}
-	raw, err := json.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := r.victim(device.EventLog(), device.Path())
 	for round := range kills {
 		before := r.double.count()
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestVictim$", "-test.timeout=60s")
-		cmd.Env = append(os.Environ(), victim+"="+string(raw), "TMPDIR="+t.TempDir()) // which it cannot clean up
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
+		cmd, ended := config.start(t)
 		for deadline := time.Now().Add(50 * time.Second); r.double.count() == before && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond)
 		}

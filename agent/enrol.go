@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
+	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/tpm"
 )
 
@@ -24,6 +25,9 @@ type Enrolling struct {
 	Client *brokerclient.Client
 	Host   string // name the operator gave the host
 	Token  string // one-time
+	// AKCertificates is what a cloud provider certified of the attestation key,
+	// DER, leaf first; nil on any other machine.
+	AKCertificates [][]byte
 }
 
 // Enrol makes this host known to the broker: the broker asks the TPM a
@@ -79,7 +83,7 @@ func enrolWith(ctx context.Context, e Enrolling, ak *tpm.AK, eks []tpm.EK) (*bro
 	var errs []error
 	said := make(map[string]bool)
 	for _, ek := range eks {
-		r := brokerclient.EnrolRequest{Host: e.Host, Token: e.Token, EKPublic: ek.Public, AKPublic: ak.Public()}
+		r := brokerclient.EnrolRequest{Host: e.Host, Token: e.Token, EKPublic: ek.Public, AKPublic: ak.Public(), AKCertificates: e.AKCertificates}
 		if ek.Certificate != nil {
 			r.EKCertificates = append([][]byte{ek.Certificate}, ek.Chain...)
 		}
@@ -98,9 +102,26 @@ func enrolWith(ctx context.Context, e Enrolling, ak *tpm.AK, eks []tpm.EK) (*bro
 		if err != nil {
 			return nil, fmt.Errorf("endorsement key %s: %w", ek.Algorithm, err)
 		}
-		return e.Client.Activate(ctx, question.ID, secret)
+		proof, err := possession(ctx, e, ak, secret)
+		if err != nil {
+			return nil, err
+		}
+		return e.Client.Activate(ctx, question.ID, secret, proof)
 	}
 	return nil, errors.Join(errs...)
+}
+
+// possession has a certified key speak for itself: an EK that nobody vouches for
+// opens a challenge for any key.
+func possession(ctx context.Context, e Enrolling, ak *tpm.AK, secret []byte) (*brokerclient.Possession, error) {
+	if len(e.AKCertificates) == 0 {
+		return nil, nil
+	}
+	quote, err := ak.Quote(ctx, evidence.PossessionDigest(secret))
+	if err != nil {
+		return nil, err
+	}
+	return &brokerclient.Possession{Attest: quote.Attest, Signature: quote.Signature}, nil
 }
 
 // makeState makes the state directory, for root alone.

@@ -18,6 +18,8 @@ import (
 
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
 	"github.com/jurat-dev/jurat/ek"
+	"github.com/jurat-dev/jurat/internal/require"
+	"github.com/jurat-dev/jurat/internal/softtpm"
 )
 
 // enrolDouble is the enrolment half of a broker. It takes the EKs that accept
@@ -27,6 +29,7 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	offers := 0
 	var key *ek.EK
+	var offered brokerclient.EnrolRequest
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -40,6 +43,7 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 			say(w, http.StatusForbidden, map[string]any{"error": "access_denied", "retry": "operator", "error_description": "enrolment refused: no"})
 			return
 		}
+		offered = in
 		var err error
 		if key, err = ek.ParseEK(in.EKPublic); err != nil {
 			t.Error(err)
@@ -53,11 +57,19 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 	})
 	mux.HandleFunc("POST /v1/enrol/activate", func(w http.ResponseWriter, r *http.Request) {
 		var in struct {
-			Enrolment string `json:"enrolment"`
-			Secret    []byte `json:"secret"`
+			Enrolment string                   `json:"enrolment"`
+			Secret    []byte                   `json:"secret"`
+			Proof     *brokerclient.Possession `json:"ak_quote"`
 		}
 		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.Enrolment != "e1" || !bytes.Equal(in.Secret, secret) {
 			t.Errorf("activated with %+v, %v", in, err)
+		}
+		if certified := len(offered.AKCertificates) > 0; certified != (in.Proof != nil) {
+			t.Errorf("certificates of the AK: %v, its own word: %v", certified, in.Proof != nil)
+		} else if certified {
+			if err := ek.CheckPossession(offered.AKPublic, secret, in.Proof.Attest, in.Proof.Signature); err != nil {
+				t.Error(err)
+			}
 		}
 		ueid := key.UEID()
 		say(w, 200, map[string]any{"host": "spiffe://example.test/host/h1", "ueid": brokerclient.Identity{UEID: ueid}.UEID, "level": "ek-cert",
@@ -71,13 +83,22 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 }
 
 func TestEnrol(t *testing.T) {
-	r := newRig(t)
-	device := r.withTPM()
+	require.Need(t, "tpm", softtpm.Available())
+	dir, err := os.MkdirTemp("", "j") // short: it holds a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	device, err := softtpm.Start(dir, softtpm.Options{}) // with EK certificates
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = device.Stop() })
 	state := filepath.Join(t.TempDir(), "state")
 	e := Enrolling{State: state, TPM: device.Path(), Host: "h1", Token: "tok"}
 	var offers *int
 	e.Client, offers = enrolDouble(t, func(*brokerclient.EnrolRequest) bool { return false })
-	_, _, err := Enrol(t.Context(), e)
+	_, _, err = Enrol(t.Context(), e)
 	refusal, ok := errors.AsType[*brokerclient.Refusal](err)
 	if !ok || refusal.Retry != "operator" || *offers < 2 || strings.Contains(err.Error(), "\n") {
 		t.Errorf("no EK is good enough: %v after %d offers", err, *offers)
@@ -104,6 +125,14 @@ func TestEnrol(t *testing.T) {
 	}
 	if again, news, err := Enrol(t.Context(), e); err != nil || news || again.Host != id.Host || *offers != 2 {
 		t.Errorf("a second time: %+v, %v, %v after %d offers", again, news, err, *offers)
+	}
+	// With a provider's certificate the key has to speak for itself; the double
+	// holds it to that.
+	cloud := e
+	cloud.State, cloud.AKCertificates = filepath.Join(t.TempDir(), "cloud"), [][]byte{{0x30, 0}}
+	cloud.Client, _ = enrolDouble(t, func(in *brokerclient.EnrolRequest) bool { return len(in.AKCertificates) == 1 })
+	if _, news, err := Enrol(t.Context(), cloud); err != nil || !news {
+		t.Errorf("with a certificate of the attestation key: %v, %v", news, err)
 	}
 	// Another broker: not in silence.
 	other := e

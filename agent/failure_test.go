@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jurat-dev/jurat/agent/local"
+	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/tpm"
 )
 
@@ -259,14 +260,14 @@ func TestBootLog(t *testing.T) {
 	}
 	for want, make := range map[string]func(path string) error{
 		"no-log":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
-		"truncated":  func(path string) error { return os.WriteFile(path, make([]byte, maxBootLog+1), 0o600) },
+		"truncated":  func(path string) error { return os.WriteFile(path, make([]byte, evidence.MaxBootLog+1), 0o600) },
 		"unreadable": func(path string) error { return os.Mkdir(path, 0o700) },
 	} {
 		path := filepath.Join(t.TempDir(), "log")
 		if err := make(path); err != nil {
 			t.Fatal(err)
 		}
-		if raw, hash := readLog(path, maxBootLog); raw != nil || hash.Reason() != want {
+		if raw, hash := readLog(path, evidence.MaxBootLog); raw != nil || hash.Reason() != want {
 			t.Errorf("%s: %d bytes, %s", want, len(raw), hash)
 		}
 	}

@@ -29,7 +29,7 @@ func (r *rig) withTPM() *softtpm.TPM {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { os.RemoveAll(dir) })
-	device, err := softtpm.Start(dir, softtpm.Options{Firmware: true})
+	device, err := softtpm.Start(dir, softtpm.Options{Blank: true, Firmware: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -108,9 +108,6 @@ func chosen(s string) string {
 	return word
 }
 
-// maxBootLog is the longest boot event log that fits a bundle beside the rest.
-const maxBootLog = 1 << 20
-
 // readLog returns a log of measurements, and its digest, if it has at most
 // limit bytes.
 func readLog(path string, limit int) ([]byte, evidence.Value[evidence.Hash]) {

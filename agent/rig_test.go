@@ -27,30 +27,37 @@ import (
 
 // rig is an agent with everything around it.
 type rig struct {
-	t      testing.TB
-	state  string
-	socket string
-	sensor *fakeSensor
-	meter  *fakeMeter
-	chip   *fakeChip
-	double *double
-	agent  *Agent
-	limits Limits
-	mode   peer.Mode
-	skew   atomic.Int64 // of the agent's clock
-	open   func(context.Context) (Chip, error)
-	anchor Anchor
-	logs   logPaths
-	log    bytes.Buffer
-	logMu  sync.Mutex
+	t       testing.TB
+	state   string
+	socket  string
+	sensor  *fakeSensor
+	meter   *fakeMeter
+	chip    *fakeChip
+	double  *double
+	agent   *Agent
+	limits  Limits
+	mode    peer.Mode
+	skew    atomic.Int64 // of the agent's clock
+	open    func(context.Context) (Chip, error)
+	anchor  Anchor
+	boot    []byte       // id of the boot; nil: this machine's
+	prepare func(*Agent) // runs before the agent does
+	logs    logPaths
+	log     bytes.Buffer
+	logMu   sync.Mutex
 
 	// The real rooms, for tests with root; nil: the fakes.
 	realSensor *bpf.Sensor
 	realTable  *table
 	realMeter  *measure.Meter
 
+	generation uint32 // of this process, as the sensor says it
+
 	stop    func() error
 	mayFail bool
+
+	endsEarly bool  // the agent ends at its start
+	ended     error // with this
 }
 
 // logPaths are the files that the kernel and systemd have on a real host.
@@ -126,8 +133,14 @@ func (r *rig) start() *rig {
 	p.logger = slog.New(slog.NewTextHandler(r, nil))
 	p.now = func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }
 	r.agent = assemble(p)
+	if r.prepare != nil {
+		r.prepare(r.agent)
+	}
 	if err := r.agent.open(r.socket); err != nil {
 		r.t.Fatal(err)
+	}
+	if r.boot != nil {
+		r.agent.host.bootID = r.boot
 	}
 	r.live(log, recovery)
 	return r
@@ -146,7 +159,13 @@ func (r *rig) live(log *logstore.Log, recovery logstore.Recovery) {
 	select {
 	case <-ready:
 	case err := <-ended:
-		r.t.Fatalf("the agent ended at its start: %v", err)
+		cancel()
+		if !r.endsEarly {
+			r.t.Fatalf("the agent ended at its start: %v", err)
+		}
+		r.ended = err
+		r.agent.listener.Close() // as the end of the process does
+		return
 	}
 	var once sync.Once
 	var result error

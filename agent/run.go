@@ -170,7 +170,7 @@ func assemble(p parts) *Agent {
 		meters: newTurnstile(), places: make(chan struct{}, exchanges),
 	}
 	a.anchor, a.ima, a.osLogPath = newAnchor(p.anchor, p.log, p.logger), newIMAList(p.imaPath), p.osLogPath
-	a.bootLog, a.bootHash = readLog(p.bootPath, maxBootLog)
+	a.bootLog, a.bootHash = readLog(p.bootPath, evidence.MaxBootLog)
 	a.desk = newDesk(p.limits.Gather, len(a.bootLog)+bundleFrame)
 	return a
 }

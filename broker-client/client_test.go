@@ -87,7 +87,7 @@ func TestChallenge(t *testing.T) {
 	nonce := strings.Repeat("n", 56)
 	text := base64.RawURLEncoding.EncodeToString([]byte(nonce))
 	bootLog := strings.Repeat("ab", 32)
-	good := `{"attestation_challenge":"` + text + `","expires_in":30,"have":{"log_size":7,"boot_log":"` + bootLog + `"}}`
+	good := `{"attestation_challenge":"` + text + `","expires_in":30,"have":{"log_size":7,"boot_log":"` + bootLog + `","register_size":5,"ima_count":4711}}`
 	var body string
 	c, _ := broker(t, func(w http.ResponseWriter, r *http.Request) {
 		asked, _ := io.ReadAll(r.Body)
@@ -101,8 +101,13 @@ func TestChallenge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(ch.Nonce) != nonce || ch.Text != text || ch.ExpiresIn != 30*time.Second || ch.LogSize != 7 || hex.EncodeToString(ch.BootLog[:]) != bootLog {
+	if string(ch.Nonce) != nonce || ch.Text != text || ch.ExpiresIn != 30*time.Second || ch.LogSize != 7 || hex.EncodeToString(ch.BootLog[:]) != bootLog ||
+		ch.RegisterSize != 5 || ch.IMACount != 4711 {
 		t.Errorf("challenge %+v", ch)
+	}
+	body = strings.Replace(good, `,"register_size":5,"ima_count":4711`, "", 1)
+	if ch, err := c.Challenge(t.Context(), "spiffe://example/host/h1"); err != nil || ch.RegisterSize != 0 || ch.IMACount != 0 {
+		t.Errorf("of a broker that says less: %+v, %v", ch, err)
 	}
 	for name, bad := range map[string]string{
 		"empty":           ``,
@@ -115,6 +120,8 @@ func TestChallenge(t *testing.T) {
 		"no lifetime":     strings.Replace(good, "30", "0", 1),
 		"odd boot log":    strings.Replace(good, bootLog, "ab", 1),
 		"truncated":       good[:len(good)-3],
+		"odd count":       strings.Replace(good, "4711", "47.5", 1),
+		"odd register":    strings.Replace(good, `"register_size":5`, `"register_size":"5"`, 1),
 		"negative size":   strings.Replace(good, `"log_size":7`, `"log_size":-7`, 1),
 	} {
 		body = bad
@@ -215,7 +222,7 @@ func TestEnrolAndActivate(t *testing.T) {
 	if err != nil || e.ID != "e1" || string(e.CredentialBlob) != "blob" || string(e.Secret) != "secret" || e.ExpiresIn != time.Minute {
 		t.Fatalf("enrolment %+v, %v", e, err)
 	}
-	id, err := c.Activate(t.Context(), e.ID, []byte("opened"))
+	id, err := c.Activate(t.Context(), e.ID, []byte("opened"), nil)
 	if err != nil || id.Host != "spiffe://example/host/h1" || len(id.UEID) != 33 {
 		t.Fatalf("identity %+v, %v", id, err)
 	}
@@ -223,7 +230,7 @@ func TestEnrolAndActivate(t *testing.T) {
 		t.Errorf("activated with %s", activated)
 	}
 	self = "https://other.example"
-	if _, err := c.Activate(t.Context(), e.ID, []byte("opened")); !errors.As(err, new(*brokerclient.BadAnswer)) {
+	if _, err := c.Activate(t.Context(), e.ID, []byte("opened"), nil); !errors.As(err, new(*brokerclient.BadAnswer)) {
 		t.Errorf("identity of another issuer: %v", err)
 	}
 }

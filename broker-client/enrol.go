@@ -18,6 +18,16 @@ type EnrolRequest struct {
 	EKCertificates [][]byte `json:"ek_certificates"` // DER, leaf first; may be empty where the EK is pinned
 	EKPublic       []byte   `json:"ek_public"`       // TPMT_PUBLIC
 	AKPublic       []byte   `json:"ak_public"`       // TPMT_PUBLIC
+	// AKCertificates is what a cloud provider certified of the attestation key,
+	// DER, leaf first. With them the answer needs a [Possession].
+	AKCertificates [][]byte `json:"ak_certificates,omitempty"`
+}
+
+// Possession is a quote by a certified attestation key over
+// [evidence.PossessionDigest] of the secret.
+type Possession struct {
+	Attest    []byte `json:"attest"`    // TPMS_ATTEST
+	Signature []byte `json:"signature"` // TPMT_SIGNATURE
 }
 
 // Enrolment is the broker's question to the TPM: only the TPM that holds the
@@ -68,13 +78,15 @@ func (c *Client) Enrol(ctx context.Context, r EnrolRequest) (*Enrolment, error) 
 	}, nil
 }
 
-// Activate answers the broker's question with what the TPM decrypted.
-func (c *Client) Activate(ctx context.Context, enrolment string, secret []byte) (*Identity, error) {
+// Activate answers the broker's question with what the TPM decrypted, and with
+// the key's own word where a provider certified it; else proof is nil.
+func (c *Client) Activate(ctx context.Context, enrolment string, secret []byte, proof *Possession) (*Identity, error) {
 	const op = "activating the enrolment"
 	q, err := c.jsonCall(op, "/v1/enrol/activate", struct {
-		ID     string `json:"enrolment"`
-		Secret []byte `json:"secret"`
-	}{enrolment, secret})
+		ID     string      `json:"enrolment"`
+		Secret []byte      `json:"secret"`
+		Proof  *Possession `json:"ak_quote,omitempty"`
+	}{enrolment, secret, proof})
 	if err != nil {
 		return nil, err
 	}

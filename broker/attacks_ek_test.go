@@ -20,6 +20,7 @@ import (
 
 	"github.com/jurat-dev/jurat/broker/internal/testbundle"
 	"github.com/jurat-dev/jurat/ek"
+	"github.com/jurat-dev/jurat/evidence"
 )
 
 // believe gives the broker other authorities: those of the maker, as a cloud's
@@ -114,7 +115,7 @@ func TestCloudAK(t *testing.T) {
 		return a.str("enrolment"), secret
 	}
 	reply := func(id string, secret, signed []byte, change func(*tpm2.TPMSAttest)) answer {
-		extra := ek.PossessionData(signed)
+		extra := evidence.PossessionDigest(signed)
 		attest, signature := chip.Quote(t, extra[:], change)
 		return w.post(w.url+"/v1/enrol/activate", object{"enrolment": id, "secret": secret, "ak_quote": object{"attest": attest, "signature": signature}})
 	}

@@ -13,6 +13,8 @@ import (
 	"math/big"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/jurat-dev/jurat/evidence"
 )
 
 const (
@@ -21,18 +23,6 @@ const (
 
 	maxProof = 1 << 10 // bytes in a TPMS_ATTEST, and in a TPMT_SIGNATURE
 )
-
-// possessionLabel keeps this quote apart from one over evidence.
-const possessionLabel = "jurat enrol ak v1\x00"
-
-// PossessionData is what the quote of an attestation key that a provider
-// certified must have as extraData. The secret is the one that came out of the
-// challenge for the same enrolment.
-//
-//	extraData = SHA-256("jurat enrol ak v1" || 0x00 || secret)
-func PossessionData(secret []byte) [32]byte {
-	return sha256.Sum256(append([]byte(possessionLabel), secret...))
-}
 
 // CheckPossession reports whether a quote proves that who answered the
 // challenge of an enrolment also holds the attestation key akPublic.
@@ -66,7 +56,7 @@ func CheckPossession(akPublic, secret, attest, signature []byte) error {
 	if want := qualifiedName(akPublic); !bytes.Equal(a.QualifiedSigner.Buffer, want) {
 		return fault(CodeAKProof, placeProof, "signed by a key that is not this one as a primary of the endorsement hierarchy")
 	}
-	want := PossessionData(secret)
+	want := evidence.PossessionDigest(secret)
 	if subtle.ConstantTimeCompare(a.ExtraData.Buffer, want[:]) != 1 {
 		return fault(CodeAKProof, placeProof, "made for another enrolment")
 	}

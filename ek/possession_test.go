@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/jurat-dev/jurat/evidence"
 )
 
 // cloud returns a provider and the authorities that know it as one.
@@ -113,7 +115,7 @@ func TestCloudAK(t *testing.T) {
 func TestPossession(t *testing.T) {
 	c, other := newChip(t, 0), newChip(t, 1)
 	ak, secret := c.akPublic(t), bytes.Repeat([]byte{9}, SecretSize)
-	extra := PossessionData(secret)
+	extra := evidence.PossessionDigest(secret)
 	attest, sig := c.quote(t, extra[:], nil)
 	if err := CheckPossession(ak, secret, attest, sig); err != nil {
 		t.Fatalf("the good quote, on which the cases stand: %v", err)
@@ -123,7 +125,7 @@ func TestPossession(t *testing.T) {
 		return [2][]byte{a, s}
 	}
 	stranger, strangers := other.quote(t, extra[:], func(a *tpm2.TPMSAttest) { a.QualifiedSigner.Buffer = qualifiedName(ak) })
-	old := PossessionData(bytes.Repeat([]byte{8}, SecretSize))
+	old := evidence.PossessionDigest(bytes.Repeat([]byte{8}, SecretSize))
 	certify := func(a *tpm2.TPMSAttest) {
 		a.Type = tpm2.TPMSTAttestCertify
 		a.Attested = tpm2.NewTPMUAttest(tpm2.TPMSTAttestCertify, &tpm2.TPMSCertifyInfo{})
@@ -166,7 +168,7 @@ func TestPossession(t *testing.T) {
 
 func FuzzPossession(f *testing.F) {
 	c := newChip(f, 0)
-	extra := PossessionData(nil)
+	extra := evidence.PossessionDigest(nil)
 	attest, sig := c.quote(f, extra[:], nil)
 	ak := c.akPublic(f)
 	f.Add(attest, sig)

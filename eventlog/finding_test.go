@@ -181,6 +181,9 @@ var forgeries = []struct {
 	{"command line of systemd that was not measured", func() *builder {
 		return goodBoot().add(entry{pcr: 12, kind: eventlog.IPL, data: wide("quiet\x00"), of: wide("init=/bin/sh")})
 	}, "", []string{"kernel-cmdline-uncovered"}},
+	{"archive that systemd-stub made, which is nothing odd", func() *builder {
+		return goodBoot().add(entry{pcr: 12, kind: eventlog.IPL, data: wide("Credentials initrd\x00"), of: text("an archive")})
+	}, "", nil},
 	{"command line hidden by its type", func() *builder { return goodBoot().change(atLine, func(e *entry) { e.kind = eventlog.EventTag }) }, "", []string{"type-flip"}},
 	{"no end of boot services", func() *builder { return goodBoot().remove(atExit).remove(atExit - 1) }, "", []string{"ebs-missing"}},
 	{"half an end of boot services", func() *builder { return goodBoot().remove(atExit) }, "", []string{"ebs-incomplete"}},
@@ -280,5 +283,39 @@ func TestManyFindings(t *testing.T) {
 	f := b.parse(t).Findings()
 	if len(f) > 300 || f[len(f)-1].Code != "more" {
 		t.Errorf("%d findings, the last %+v", len(f), f[len(f)-1])
+	}
+}
+
+// TestSignatureLists: a database that is not whole lists is not understood, and
+// nothing follows from it.
+func TestSignatureLists(t *testing.T) {
+	list := func(size, header, each, body int) []byte {
+		return join(hashType, le32(size), le32(header), le32(each), make([]byte, body))
+	}
+	for name, db := range map[string][]byte{
+		"list shorter than its head": list(10, 0, 48, 48),
+		"list of no bytes":           list(0, 0, 48, 48),
+		"list longer than the data":  list(77, 0, 48, 48),
+		"header longer than list":    list(76, 49, 48, 48),
+		"header of 4294967295":       list(76, -1, 48, 48),
+		"signatures of no bytes":     list(76, 0, 0, 48),
+		"signatures without owner":   list(76, 0, 8, 48),
+		"half a signature":           list(76, 0, 32, 48),
+		"half a list":                list(76, 0, 48, 48)[:20],
+		"garbage after a list":       append(list(76, 0, 48, 48), 1),
+	} {
+		l := goodBoot().change(atDB, func(e *entry) { e.data = variable(security, "db", db) }).parse(t)
+		if state, why := l.SecureBoot(); state != eventlog.SecureBootUnknown || !strings.Contains(why, "db") {
+			t.Errorf("%s: %s, %s", name, state, why)
+		}
+		if d := l.Events[atDB+1].Describe(); !strings.Contains(d, "not signature lists") {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+	for _, db := range [][]byte{nil, list(28, 0, 48, 0), list(76, 0, 48, 48), append(list(76, 0, 48, 48), list(92, 16, 48, 64)...)} {
+		l := goodBoot().change(atDB, func(e *entry) { e.data = variable(security, "db", db) }).parse(t)
+		if state, why := l.SecureBoot(); state != eventlog.SecureBootOn {
+			t.Errorf("%x: %s, %s", db, state, why)
+		}
 	}
 }

@@ -50,6 +50,9 @@ func TestUserspace(t *testing.T) {
 	if r := u.Records[0]; r.BootID != "189c18dd7ba245f38cf49d9ac154b525" || r.At != 1515761 || u.Torn != 0 || u.Records[1].Offset != strings.Index(sampleUserspace[1:], "\x1e")+1 {
 		t.Errorf("%+v", r)
 	}
+	if n := len(u.Measurements(eventlog.SHA256)); n != 3 {
+		t.Errorf("%d measurements into PCRs, want 3", n)
+	}
 	start := goodBoot().parse(t).Replay(eventlog.SHA256)
 	v := u.Replay(start)
 	if got := at(t, v, 11); !bytes.Equal(got, extend(extend(make([]byte, 32), "enter-initrd"), "leave-initrd")) {

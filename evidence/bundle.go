@@ -173,6 +173,8 @@ func (w *wire) check() error {
 		return malformed("register", "tail of %d bytes, want at most %d hashes of 32", len(w.Register.Tail), MaxRegister)
 	case w.Banks != nil && (!w.Banks.Certified.fits() || len(w.Banks.Response) > MaxAttest):
 		return malformed("banks", "response of %d, attest of %d and signature of %d bytes", len(w.Banks.Response), len(w.Banks.Certified.Attest), len(w.Banks.Certified.Signature))
+	case len(w.BootLog) > MaxBootLog:
+		return malformed("boot log", "%d bytes, at most %d", len(w.BootLog), MaxBootLog)
 	case len(w.OSLog) > MaxOSLog:
 		return malformed("os log", "%d bytes, at most %d", len(w.OSLog), MaxOSLog)
 	case len(w.Requests) == 0:

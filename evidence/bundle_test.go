@@ -124,6 +124,7 @@ func TestParseRefuses(t *testing.T) {
 		{"half a hash in the register", "tail of 33 bytes", func(b *Bundle) { b.Register = &Register{Tail: make(Bytes, 33)} }},
 		{"long banks", "banks", func(b *Bundle) { b.Banks = &Banks{Response: make([]byte, MaxAttest+1)} }},
 		{"long signature over banks", "banks", func(b *Bundle) { b.Banks = &Banks{Certified: Certification{Signature: make([]byte, MaxSignature+1)}} }},
+		{"long boot log", "boot log", func(b *Bundle) { b.BootLog = make([]byte, MaxBootLog+1) }},
 		{"long os log", "os log", func(b *Bundle) { b.OSLog = make([]byte, MaxOSLog+1) }},
 		{"PCR twice", "PCR 0 after PCR 0", func(b *Bundle) { b.Quote.PCRs[1].Index = 0 }},
 		{"PCRs descending", "PCR 0 after PCR 1", func(b *Bundle) { b.Quote.PCRs[0], b.Quote.PCRs[1] = b.Quote.PCRs[1], b.Quote.PCRs[0] }},

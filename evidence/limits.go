@@ -17,6 +17,7 @@ const (
 	MaxProof      = 64        // hashes in one inclusion or consistency proof
 	MaxEntries    = 8192      // entries in one bundle
 	MaxRegister   = 65536     // checkpoints in the tail of a register
+	MaxBootLog    = 1 << 20   // bytes of the boot event log
 	MaxOSLog      = 256 << 10 // bytes of the operating system's log
 	MaxNonce      = 64        // bytes of a challenge (RFC 9711 section 4.1)
 	MinNonce      = 8

@@ -62,6 +62,13 @@ func ParseHeader(data []byte) (*Header, error) {
 //	q = SHA-256("jurat/quote/v1\0" || enc(Header))
 func HeaderDigest(enc []byte) Hash { return labelled("jurat/quote/v1\x00", enc) }
 
+// PossessionDigest returns what the quote of an attestation key that a cloud
+// provider certified carries as extraData at enrolment: the key speaks for
+// itself over the secret that came out of the broker's challenge.
+//
+//	q = SHA-256("jurat/possession/v1\0" || secret)
+func PossessionDigest(secret []byte) Hash { return labelled("jurat/possession/v1\x00", secret) }
+
 // Quote is a TPM quote with the PCR values it digests (spec/evidence.md
 // section 6.2). The TPM structures stay opaque bytes here.
 type Quote struct {

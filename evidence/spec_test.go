@@ -106,7 +106,7 @@ func TestSpecStatesLimits(t *testing.T) {
 	for _, want := range []string{
 		fmt.Sprintf("Bundle %d MiB", MaxBundle>>20), fmt.Sprintf("header %d KiB", MaxHeader>>10), fmt.Sprintf("checkpoint %d KiB", MaxCheckpoint>>10),
 		fmt.Sprintf("request %d KiB", MaxRequest>>10), fmt.Sprintf("entry %d KiB", MaxEntry>>10),
-		fmt.Sprintf("operating system's log %d KiB", MaxOSLog>>10), fmt.Sprintf("register's tail %d hashes", MaxRegister),
+		fmt.Sprintf("boot log %d MiB", MaxBootLog>>20), fmt.Sprintf("operating system's log %d KiB", MaxOSLog>>10), fmt.Sprintf("register's tail %d hashes", MaxRegister),
 		fmt.Sprintf("TPMS_ATTEST and TPMT_SIGNATURE %d KiB each", MaxAttest>>10), fmt.Sprintf("proofs %d hashes", MaxProof),
 		fmt.Sprintf("nesting %d", MaxDepth), fmt.Sprintf("arrays %d elements", MaxElements), fmt.Sprintf("unknown field %d bytes", MaxText),
 	} {

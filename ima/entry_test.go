@@ -66,12 +66,9 @@ func TestSample(t *testing.T) {
 			if _, ok := e.BootAggregate(); ok != (i == 0) {
 				t.Errorf("entry %d: boot_aggregate is %v", i+1, ok)
 			}
-			if string(e.Template) != w.template || !e.CheckTemplateDigest() || e.Violation() != (i == 10) {
-				t.Errorf("entry %d: template %q, digest agrees: %v, violation %v", i+1, e.Template, e.CheckTemplateDigest(), e.Violation())
+			if string(e.Template) != w.template || !e.CheckTemplateDigest() || e.Violation() != (i == 10) || (e.PCR == 11) != (i == 11) {
+				t.Errorf("entry %d: PCR %d, template %q, digest agrees: %v, violation %v", i+1, e.PCR, e.Template, e.CheckTemplateDigest(), e.Violation())
 			}
-		}
-		if got := entries[11].PCR; got != 11 {
-			t.Errorf("PCR %d, want 11", got)
 		}
 	}
 }
@@ -102,6 +99,10 @@ func TestFileRefuses(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		} else if digest, path, ok := e.File(); ok || digest.Digest != nil || path != nil {
 			t.Errorf("%s: taken for a file, %v at %q", what, digest, path)
+		} else if e.Opaque() {
+			if value, ok := e.Field("d-ng"); ok || e.Fields() != nil || e.Name() != nil {
+				t.Errorf("%s: opaque, with a digest %x", what, value)
+			}
 		}
 	}
 }

@@ -119,7 +119,7 @@ func TestMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	debug.SetMemoryLimit(int64(before.Sys) + 16<<20)
-	r, replay := NewReader(&endless{list: list, n: 1000}), NewReplay(10, TrackSHA256)
+	r, replay := NewReader(&endless{list: list, n: 1000}), NewReplay(10, 0)
 	for {
 		e, err := r.Next()
 		if err == io.EOF {
@@ -127,6 +127,9 @@ func TestMemory(t *testing.T) {
 		}
 		if err != nil {
 			t.Fatal(err)
+		}
+		if _, _, ok := e.File(); !ok {
+			t.Fatal("no file")
 		}
 		replay.Add(e)
 	}
@@ -184,7 +187,8 @@ func TestText(t *testing.T) {
 
 // TestTextSample: where every field survives, the text gives the list back.
 func TestTextSample(t *testing.T) {
-	w := newWriter()
+	w := newWriter() // first of a file without extended attributes
+	w.add(10, "evm-sig", ng("sha256", sum(20)), name("/usr/bin/k"), nil, nil, nil, nil, w.u32(nil, 0), w.u32(nil, 0), []byte{0, 1})
 	sample(w)
 	entries := all(t, Format{}, w.list)
 	var text strings.Builder

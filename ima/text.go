@@ -156,7 +156,7 @@ func appendFields(dst, layout, rest []byte, legacy bool) ([]byte, bool) {
 			binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-start))
 		}
 	}
-	return dst, known && !more
+	return dst, known
 }
 
 // appendField writes one field; false says that the text has another form.

@@ -106,14 +106,7 @@ func (s RegisterState) Stage() Stage {
 // ClosedIn tells whether the latch was closed once, in the boot with this id,
 // after the register had been opened, and has not been extended since.
 func (s RegisterState) ClosedIn(bootID [16]byte) bool {
-	return s.Stage() == StageClosed && s.Latch == extended(evidence.Hash{}, latchDigest(s.Name, bootID))
-}
-
-// latchDigest closes the latch.
-//
-//	SHA-256("jurat/latch/v1\0" || Name || boot_id)
-func latchDigest(name []byte, bootID [16]byte) evidence.Hash {
-	return sha256.Sum256(append(append([]byte("jurat/latch/v1\x00"), name...), bootID[:]...))
+	return s.Stage() == StageClosed && s.Latch == extended(evidence.Hash{}, evidence.LatchDigest(s.Name, bootID[:]))
 }
 
 // RegisterName is the name of the register at index with this latch PCR once

@@ -73,7 +73,7 @@ func (r *LatchRegister) Open(ctx context.Context, c evidence.Hash) error {
 //
 //	latch = SHA-256(32 zero bytes || SHA-256("jurat/latch/v1\0" || Name || boot_id))
 func (r *LatchRegister) CloseLatch(ctx context.Context, bootID [16]byte) error {
-	digest := latchDigest(r.name, bootID)
+	digest := evidence.LatchDigest(r.name, bootID[:])
 	want := extended(evidence.Hash{}, digest)
 	before, err := r.readLatch(ctx)
 	if err != nil {

@@ -41,7 +41,7 @@ var largest = map[string]func(*testbundle.World){
 		w.Boots(bootlog.Boot{}, bootlog.SHA256)
 		event := []byte{1, 0, 0, 0, 0x0d, 0, 0, 0, 1, 0, 0, 0, 0x0b, 0}
 		event = append(append(event, make([]byte, 32)...), 0, 0, 0, 0)
-		w.BootLog = append(w.BootLog, bytes.Repeat(event, (3<<20)/len(event))...)
+		w.BootLog = append(w.BootLog, bytes.Repeat(event, (evidence.MaxBootLog-len(w.BootLog))/len(event))...)
 	},
 	"boot events that claim four gigabytes": func(w *testbundle.World) {
 		w.Boots(bootlog.Boot{}, bootlog.SHA256)
@@ -59,8 +59,8 @@ var largest = map[string]func(*testbundle.World){
 }
 
 // mostMemory is what reading and verifying one bundle may allocate in all,
-// whatever it says: sixteen times what a bundle may have.
-const mostMemory = 16 * evidence.MaxBundle
+// whatever it says: eight times what a bundle may have.
+const mostMemory = 8 * evidence.MaxBundle
 
 // TestMemoryIsBounded reads and verifies the worst there is.
 func TestMemoryIsBounded(t *testing.T) {

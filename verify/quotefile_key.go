@@ -176,7 +176,7 @@ func parseBareKey(der []byte) (*quoteKey, *Rejection) {
 }
 
 func checkRSA(k *quoteKey) (*quoteKey, *Rejection) {
-	if n := k.rsa.N.BitLen(); n < minRSA || n > maxRSA || k.rsa.E != rsaExponent || n%8 != 0 {
+	if n := k.rsa.N.BitLen(); n < minRSA || n > maxRSA || k.rsa.E != rsaExponent {
 		return nil, reject(codeAKAlg, "AK", fmt.Sprintf("RSA of %d to %d bits with exponent %d", minRSA, maxRSA, rsaExponent), fmt.Sprintf("%d bits with exponent %d", n, k.rsa.E))
 	}
 	return k, nil

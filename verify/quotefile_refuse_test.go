@@ -98,7 +98,7 @@ func TestQuoteFileForm(t *testing.T) {
 		"no signature":          {b.changed(func(f *QuoteFiles) { f.Signature = nil }), "E_SIG_ALG"},
 		"behind the signature":  {b.changed(func(f *QuoteFiles) { f.Signature = append(f.Signature, 0) }), "E_SIG_FORM"},
 		"zero signature":        {b.changed(func(f *QuoteFiles) { f.Signature = []byte{0, 0x18, 0, 0x0b, 0, 1, 0, 0, 1, 0} }), "E_SIGNATURE"},
-		"long number":           {b.changed(func(f *QuoteFiles) { f.Signature = append([]byte{0, 0x18, 0, 0x0b, 0, 33}, make([]byte, 36)...) }), "E_SIG_FORM"},
+		"long number":           {b.changed(func(f *QuoteFiles) { f.Signature = padded(f.Signature) }), "E_SIG_FORM"},
 		"short RSA signature":   {QuoteFiles{b.rs.pem(t), plain().append(nil), []byte{0, 0x14, 0, 0x0b, 0, 1, 0}, plain().extra, nil}, "E_SIG_FORM"},
 		"another nonce":         {b.changed(func(f *QuoteFiles) { f.Nonce[0] ^= 1 }), "E_EXTRADATA"},
 		"shorter nonce":         {b.changed(func(f *QuoteFiles) { f.Nonce = f.Nonce[:19] }), "E_EXTRADATA"},
@@ -178,6 +178,10 @@ func TestQuoteFileKey(t *testing.T) {
 		"SHA-1 name":          {b.area(with(*b.rs, func(a *attester) { a.nameAlg = tpmAlgSHA1 })), "E_AK_ALG"},
 		"fixed hash":          {plain().files(t, byHash(b.ec, tpmAlgSHA512), b.ec.area()), "E_SIG_ALG"},
 		"fixed scheme":        {plain().files(t, with(*b.rs, func(a *attester) { a.alg = tpmAlgRSAPSS }), b.rs.area()), "E_SIG_ALG"},
+		"other size":          {patched(b, b.rs, 17, 1), "E_AK_FORM"},
+		"symmetric algorithm": {patched(b, b.ec, 11, 6), "E_AK_ALG"},
+		"KDF":                 {patched(b, b.ec, 19, 0x20), "E_AK_ALG"},
+		"policy of 5 bytes":   {b.keyed(slices.Concat(b.ec.area()[:8], []byte{0, 5, 1, 2, 3, 4, 5}, b.ec.area()[10:])), "E_AK_FORM"},
 		"point off the curve": {b.keyed(offCurve(b.ec.area())), "E_AK_POINT"},
 	}.check(t)
 }
@@ -192,6 +196,21 @@ func resigned(t *testing.T, a *attester, f *QuoteFiles, i int, b byte) []byte {
 
 func signedAs(t *testing.T, a *attester, key, signer []byte) QuoteFiles {
 	return newQuoted(signer, pcrs(tpmAlgSHA256, 0)).files(t, a, key)
+}
+
+// padded gives the first number of an ECDSA signature a zero byte more than the
+// curve has room for.
+func padded(signature []byte) []byte {
+	n := int(signature[5])
+	longer := append(make([]byte, 33-n), signature[6:6+n]...)
+	return slices.Concat(signature[:4], []byte{0, 33}, longer, signature[6+n:])
+}
+
+// patched is a quote with one byte of the public area changed.
+func patched(b *bench, a *attester, i int, to byte) QuoteFiles {
+	area := a.area()
+	area[i] = to
+	return plain().files(b.t, a, area)
 }
 
 func offCurve(area []byte) []byte {

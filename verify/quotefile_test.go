@@ -276,6 +276,11 @@ func FuzzPCRFile(f *testing.F) {
 	f.Add(newQuoted(nil, pcrs(tpmAlgSHA256, 0, 1, 2, 3, 4, 5, 6, 7, 10, 14), pcrs(tpmAlgSHA512, 23)).serialized())
 	f.Add(newQuoted(nil, pcrs(tpmAlgSHA1, 16)).serialized())
 	f.Add(make([]byte, fileSelection+4))
+	for _, at := range []int{0, 6, fileSelection, fileSelection + 4, fileSelection + 4 + 4 + 7*fileDigest} { // counts and sizes that are too large
+		wrong := newQuoted(nil, pcrs(tpmAlgSHA256, 0, 1, 2, 3, 4, 5, 6, 7)).serialized()
+		wrong[at] = 65
+		f.Add(wrong)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, ok := parsePCRFile(data)
 		if !ok {

@@ -20,11 +20,8 @@ func (v *verification) anchor() *Rejection {
 	if !slices.Contains(v.policy.Tiers, h.Tier) {
 		return reject(codeTier, "header tier", fmt.Sprint(v.policy.Tiers), quoted(h.Tier))
 	}
-	if anchorRank(h.Anchor) == 0 {
-		return reject(codeAnchor, "header anchor", "broken, none, nv-latch or nvpcr", quoted(h.Anchor))
-	}
-	if !slices.Contains(v.policy.Anchors, h.Anchor) {
-		return reject(codeAnchor, "header anchor", fmt.Sprint(v.policy.Anchors), h.Anchor)
+	if !slices.Contains(v.policy.Anchors, h.Anchor) { // which names known modes alone
+		return reject(codeAnchor, "header anchor", fmt.Sprint(v.policy.Anchors), quoted(h.Anchor))
 	}
 	bound := h.Anchor == evidence.AnchorNVLatch || h.Anchor == evidence.AnchorNvPCR
 	if bound != (v.b.Register != nil) || bound != (len(h.NVName) != 0) {

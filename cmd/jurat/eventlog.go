@@ -35,7 +35,7 @@ with a quote: 'jurat eventlog replay --pcrs'.`,
 		Args:    arguments("FILE"),
 		RunE:    func(_ *cobra.Command, args []string) error { return a.eventlogShow(args[0]) },
 	}
-	var pcrs, userspace string
+	var pcrs, list, userspace string
 	replay := &cobra.Command{
 		Use:   "replay FILE",
 		Short: "work out the PCR values that a boot event log makes",
@@ -45,14 +45,16 @@ the log. FILE - is standard input. PCRs without events are not listed: no log
 can tell their value.
 
 With --pcrs the values are compared with those of a TPM: a file of tpm2_quote or
-tpm2_pcrread -o, or what tpm2_pcrread prints. The exit code is 1 where one
+tpm2_pcrread -o, or what tpm2_pcrread prints. Bare values do not say of which PCRs
+they are: --pcr-list does, unless they are all 24. The exit code is 1 where one
 differs, or where PCR 0 to 9 or 14 has a value that no event of the log explains.
 With --userspace the replay goes on with what systemd measured.`,
 		Example: "  jurat eventlog replay log.bin\n  jurat eventlog replay log.bin --pcrs quote.pcrs --userspace /run/log/systemd/tpm2-measure.log",
 		Args:    arguments("FILE"),
-		RunE:    func(_ *cobra.Command, args []string) error { return a.eventlogReplay(args[0], pcrs, userspace) },
+		RunE:    func(_ *cobra.Command, args []string) error { return a.eventlogReplay(args[0], pcrs, list, userspace) },
 	}
 	replay.Flags().StringVar(&pcrs, "pcrs", "", "`FILE` of PCR values to compare with")
+	replay.Flags().StringVar(&list, "pcr-list", "", "`LIST` of PCRs that bare values are of, such as sha256:0,1,7")
 	replay.Flags().StringVar(&userspace, "userspace", "", "`FILE` of systemd's measurements to go on with")
 	c.AddCommand(show, replay)
 	return c

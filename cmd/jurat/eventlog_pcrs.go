@@ -35,40 +35,93 @@ const (
 )
 
 // parsePCRs reads what tpm2_quote and tpm2_pcrread leave behind:
-//   - their files (--pcrs_format=serialized): TPML_PCR_SELECTION, a count, that
-//     many TPML_DIGEST, as C structures, little-endian;
+//   - serialized files (tpm2_quote -o; tpm2_pcrread -F serialized -o):
+//     TPML_PCR_SELECTION, a count, that many TPML_DIGEST, as C structures,
+//     little-endian;
 //   - what tpm2_pcrread prints;
-//   - bare values (--pcrs_format=values), if they are all 24 PCRs of one bank or
-//     of all banks of the log in its order: such a file does not say.
-func parsePCRs(raw []byte, banks []eventlog.Algorithm) ([]pcrValue, error) {
+//   - bare values (tpm2_pcrread -o). Such a file does not say of which PCRs it
+//     is: list says it, in the words of tpm2_pcrread, or they are all 24 PCRs of
+//     one bank or of all banks of the log in its order.
+func parsePCRs(raw []byte, list string, banks []eventlog.Algorithm) ([]pcrValue, error) {
 	if len(raw) == 0 {
 		return nil, errors.New("malformed PCR values: the file is empty")
 	}
+	if list != "" {
+		wanted, err := parsePCRList(list)
+		if err != nil {
+			return nil, err
+		}
+		return parseBare(raw, wanted)
+	}
 	if values, err := parseSerialized(raw); err == nil {
 		return values, nil
-	} else if printed, err := parsePrinted(raw); err == nil {
-		return printed, nil
 	}
-	var total int
+	if values, err := parsePrinted(raw); err == nil {
+		return values, nil
+	}
 	for _, b := range banks {
-		total += 24 * b.Size()
-		if b.Size() > 0 && len(raw) == 24*b.Size() {
-			banks = []eventlog.Algorithm{b}
-			total = len(raw)
-			break
+		if values, err := parseBare(raw, allOf(b)); err == nil {
+			return values, nil
 		}
 	}
-	if len(raw) != total || slices.ContainsFunc(banks, func(b eventlog.Algorithm) bool { return b.Size() == 0 }) {
-		return nil, fmt.Errorf("malformed PCR values: %d bytes are neither a file of tpm2_quote or tpm2_pcrread, nor 24 values of the log's banks", len(raw))
-	}
+	return parseBare(raw, allOf(banks...))
+}
+
+// allOf lists all PCRs of some banks.
+func allOf(banks ...eventlog.Algorithm) []pcrValue {
 	var out []pcrValue
 	for _, b := range banks {
 		for pcr := range 24 {
-			out = append(out, pcrValue{b, pcr, raw[:b.Size()]})
-			raw = raw[b.Size():]
+			out = append(out, pcrValue{bank: b, pcr: pcr})
+		}
+	}
+	return out
+}
+
+// parsePCRList reads such as "sha256:0,1,7+sha1:all".
+func parsePCRList(list string) ([]pcrValue, error) {
+	var out []pcrValue
+	for part := range strings.SplitSeq(list, "+") {
+		name, numbers, ok := strings.Cut(part, ":")
+		bank := bankOf(name)
+		if !ok || bank == 0 {
+			return nil, fmt.Errorf("malformed PCR list: %q, want such as sha256:0,1,7", part)
+		}
+		if numbers == "all" {
+			out = append(out, allOf(bank)...)
+			continue
+		}
+		var pcrs []int
+		for number := range strings.SplitSeq(numbers, ",") {
+			pcr, err := strconv.Atoi(number)
+			if err != nil || pcr < 0 || pcr > 23 || slices.Contains(pcrs, pcr) {
+				return nil, fmt.Errorf("malformed PCR list: %q, want such as sha256:0,1,7", part)
+			}
+			pcrs = append(pcrs, pcr)
+		}
+		slices.Sort(pcrs) // as the TPM gives them out
+		for _, pcr := range pcrs {
+			out = append(out, pcrValue{bank: bank, pcr: pcr})
 		}
 	}
 	return out, nil
+}
+
+// parseBare reads the values of the wanted PCRs one after the other.
+func parseBare(raw []byte, wanted []pcrValue) ([]pcrValue, error) {
+	total := 0
+	for i, w := range wanted {
+		n := w.bank.Size()
+		if total += n; n == 0 || total > len(raw) {
+			total = -1
+			break
+		}
+		wanted[i].value = raw[total-n : total]
+	}
+	if total != len(raw) {
+		return nil, fmt.Errorf("malformed PCR values: %d bytes do not say of which PCRs they are; --pcr-list does", len(raw))
+	}
+	return wanted, nil
 }
 
 func parseSerialized(raw []byte) ([]pcrValue, error) {

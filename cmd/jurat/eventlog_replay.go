@@ -65,7 +65,7 @@ const (
 	stateUnused      = "unused"      // no event, and no value
 )
 
-func (a *app) eventlogReplay(name, pcrs, userspace string) error {
+func (a *app) eventlogReplay(name, pcrs, list, userspace string) error {
 	l, _, err := a.readLog(name)
 	if err != nil {
 		return err
@@ -86,19 +86,18 @@ func (a *app) eventlogReplay(name, pcrs, userspace string) error {
 		}
 		v := u.Replay(l.Replay(bank))
 		values[bank] = v
-		list := make(map[string]string)
+		out.Banks[bank.String()] = make(map[string]string)
 		for _, pcr := range v.Indexes() {
 			value, _ := v.At(pcr)
-			list[strconv.Itoa(pcr)] = hex.EncodeToString(value)
+			out.Banks[bank.String()][strconv.Itoa(pcr)] = hex.EncodeToString(value)
 		}
-		out.Banks[bank.String()] = list
 	}
 	if pcrs != "" {
 		raw, err := a.readInput(pcrs, maxPCRFile)
 		if err != nil {
 			return err
 		}
-		observed, err := parsePCRs(raw, l.Banks())
+		observed, err := parsePCRs(raw, list, l.Banks())
 		if err != nil {
 			return malformed(pcrs, err)
 		}

@@ -213,16 +213,38 @@ func TestEventlogPCRForms(t *testing.T) {
 	}
 	good := serialized(v, func(int, []byte) {})
 	for n := range good {
-		if got, err := parsePCRs(good[:n], nil); err == nil {
+		if got, err := parsePCRs(good[:n], "", nil); err == nil {
 			t.Fatalf("%d bytes of %d give %d values", n, len(good), len(got))
 		}
 		bad := slices.Clone(good)
 		bad[n] ^= 0xff
-		_, _ = parsePCRs(bad, nil) // must not panic
+		_, _ = parsePCRs(bad, "", nil) // must not panic
 	}
 	for _, text := range []string{"sha256:\n", "0 : 0x00\n", "sha256:\n  24: 0x" + strings.Repeat("00", 32), "sha256:\n 0: 0x00", "hello", ""} {
-		if got, err := parsePCRs([]byte(text), []eventlog.Algorithm{unknownBank}); err == nil {
+		if got, err := parsePCRs([]byte(text), "", []eventlog.Algorithm{unknownBank}); err == nil {
 			t.Errorf("%q gives %v", text, got)
+		}
+	}
+}
+
+// TestEventlogPCRList: bare values of some PCRs are read with a list, and with
+// no other.
+func TestEventlogPCRList(t *testing.T) {
+	w := newWorld(t)
+	sampleLogs(t, w)
+	l, err := eventlog.Parse(sampleLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	four, _ := l.Replay(eventlog.SHA256).At(4)
+	seven, _ := l.Replay(eventlog.SHA256).At(7)
+	write(t, w.path("x.pcrs"), slices.Concat(four, seven, make([]byte, 20)))
+	for list, want := range map[string]int{
+		"sha256:7,4+sha1:1": exitYes, "sha256:4,8+sha1:1": exitNo, "sha256:4,7": exitNo, "sha256:all": exitNo, "": exitNo, "sha256:4,4,7": exitNo,
+		"sha256": exitNo, "md5:1": exitNo, "sha256:x": exitNo, "sha256:24": exitNo,
+	} {
+		if code, _, errs := w.run("--json", "eventlog", "replay", w.path("log.bin"), "--pcrs", w.path("x.pcrs"), "--pcr-list", list); code != want {
+			t.Errorf("%q: exit %d, want %d: %s", list, code, want, errs)
 		}
 	}
 }

@@ -88,6 +88,8 @@ var scenes = []struct{ name, args string }{
 	{"ek-check", "ek check ../../ek/testdata/ek-rsa2048.der --chain ../../ek/testdata/issuer.pem --bundle none --roots ../../ek/testdata/root.pem --at 2027-03-01T00:00:00Z"},
 	{"ek-check-no-such-bundle", "ek check ../../ek/testdata/ek-rsa2048.der --bundle some"},
 	{"ek-roots", "ek roots --bundle none --roots ../../ek/testdata/root.pem --roots ../../ek/testdata/issuer.pem"},
+	{"doctor", "doctor --root DIR/host"},
+	{"doctor-usage", "doctor --patience 0s"},
 	{"help-exec", "exec --help"},
 	{"help-delegation", "help delegation"},
 	{"help-exit-codes", "help exit-codes"},
@@ -113,6 +115,7 @@ func TestGolden(t *testing.T) {
 			write(t, w.path("b.yaml"), []byte("---\nkind: Approver\n"))
 			w.stdin = string(bundle)
 			values := sampleIMA(t, w)
+			sampleHost(t, w)
 			sampleQuote(t, w)
 			var b strings.Builder
 			for _, form := range [][]string{nil, {"--json"}} {

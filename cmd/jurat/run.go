@@ -111,6 +111,7 @@ which human allowed it, and shows what the answer was.`,
 	root.AddCommand(a.imaCommand())
 	root.AddCommand(a.quoteCommand())
 	root.AddCommand(a.ekCommand())
+	root.AddCommand(a.doctorCommand())
 	root.AddCommand(a.bootCommand())
 	root.AddCommand(a.verifyCommand())
 	root.AddCommand(topics()...)

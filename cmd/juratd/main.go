@@ -15,6 +15,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -204,6 +205,7 @@ func enrol(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o.add(f)
 	host := f.String("host", "", "`NAME` that the operator gave this host")
 	tokenFile := f.String("token-file", "", "`FILE` with the one-time enrolment token")
+	akCert := f.String("ak-cert", "", "`FILE` with the cloud provider's certificate of this host's attestation key and what leads to its root, PEM")
 	if err := parse(f, args, stderr, enrolUsage); err != nil {
 		return err
 	}
@@ -225,8 +227,14 @@ func enrol(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(token) > maxToken {
 		return usagef("%s has %d bytes: no enrolment token", *tokenFile, len(token))
 	}
+	var certificates [][]byte
+	if *akCert != "" {
+		if certificates, err = readCertificates(*akCert); err != nil {
+			return err
+		}
+	}
 	id, news, err := agent.Enrol(ctx, agent.Enrolling{
-		State: o.state, TPM: o.tpm, Client: client, Host: *host, Token: strings.TrimSpace(string(token)),
+		State: o.state, TPM: o.tpm, Client: client, Host: *host, Token: strings.TrimSpace(string(token)), AKCertificates: certificates,
 	})
 	if err != nil {
 		return err
@@ -238,4 +246,22 @@ func enrol(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	_, err = fmt.Fprintf(stdout, "enrolled as %s at %s (%s)\nnext: start the agent, with 'systemctl start juratd' or: juratd -broker %s -state %s\n",
 		id.Host, id.Issuer, id.Level, id.Issuer, o.state)
 	return err
+}
+
+// readCertificates reads the DER of every certificate in a PEM file.
+func readCertificates(path string) ([][]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			out = append(out, block.Bytes)
+		}
+	}
+	if len(out) == 0 {
+		return nil, usagef("%s holds no certificate in PEM", path)
+	}
+	return out, nil
 }

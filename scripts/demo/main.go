@@ -80,6 +80,13 @@ func perform(st *theatre) error {
 			{"operator took h1's boot measurements as reference values of its class", (*theatre).learnBoot},
 			{"evidence matched on all five attestors; the service answered the workload", (*theatre).useCredential},
 		}},
+		{"The machine is not what it was", []step{
+			{"h1 booted with another kernel command line", (*theatre).otherCommandLine},
+			{"h1 booted with Secure Boot off", (*theatre).secureBootOff},
+			{"h1 booted as it should: a new epoch, believed again", (*theatre).goodBoot},
+			{"root wrote to the register that anchors h1's log", (*theatre).foreignExtend},
+			{"only another reset gives h1 a register again", (*theatre).goodBoot},
+		}},
 		{"Refused, as each must be", []step{
 			{"the same path with a changed binary", (*theatre).changedBinary},
 			{"the right binary under the wrong unit and user", (*theatre).wrongContext},

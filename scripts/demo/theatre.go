@@ -142,7 +142,7 @@ boot: {pcrs: {}}
 kind: Workload
 id: %s
 machines: [demo]
-minimum: {ek: ek-cert, anchor: none, tier: tracepoint, provenance: pinned, ima: none}
+minimum: {ek: ek-cert, anchor: nv-latch, tier: tracepoint, provenance: pinned, ima: none}
 code:
   executables: [{digest: "%s", label: invoice-agent 1.4.2}]
 context:

@@ -12,8 +12,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/jurat-dev/jurat/evidence"
 )
 
@@ -149,8 +147,8 @@ func (l *Log) writeAnchor(at, number uint64, digest, value evidence.Hash, next *
 	if _, err := l.anchor.f.WriteAt(record, anchorOffset(at)); err != nil {
 		return l.stop(err)
 	}
-	if err := unix.Fdatasync(int(l.anchor.f.Fd())); err != nil {
-		return l.stop(os.NewSyscallError("fdatasync", err))
+	if err := syncData(l.anchor.f); err != nil {
+		return l.stop(err)
 	}
 	l.anchor.state = next
 	return nil

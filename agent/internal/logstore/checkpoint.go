@@ -55,7 +55,7 @@ func (s *slots) write(i int64, data []byte) error {
 	if _, err := s.f.WriteAt(slot[:], i*slotSize); err != nil {
 		return err
 	}
-	if err := s.f.Sync(); err != nil {
+	if err := syncData(s.f); err != nil {
 		return err
 	}
 	s.count = max(s.count, i+1)
@@ -94,7 +94,7 @@ func (l *Log) Commit(fill func(*evidence.Checkpoint)) (*evidence.Checkpoint, []b
 	if err != nil {
 		return nil, nil, err
 	}
-	err = errors.Join(l.entries.f.Sync(), l.offsets.f.Sync(), l.hashes.f.Sync())
+	err = syncAll(l.entries.f, l.offsets.f, l.hashes.f)
 	if err == nil {
 		err = l.checks.write(int64(c.Number-1), raw)
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,6 +79,28 @@ func (t *tail) cut(size int64) error {
 	}
 	t.disk = size
 	return nil
+}
+
+// syncData returns when what was written to f is on disk, its size included.
+func syncData(f *os.File) error {
+	for {
+		err := unix.Fdatasync(int(f.Fd()))
+		if !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("fdatasync "+f.Name(), err)
+		}
+	}
+}
+
+// syncAll does that for several files at once: a file system that writes a
+// journal then writes it once.
+func syncAll(files ...*os.File) error {
+	errs := make([]error, len(files))
+	var group sync.WaitGroup
+	for i, f := range files {
+		group.Go(func() { errs[i] = syncData(f) })
+	}
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 // syncDir makes new names in dir durable.

@@ -226,7 +226,10 @@ var beside = []fault{
 		w.Boots(bootlog.Boot{}, bootlog.SHA256)
 		w.Banks = append(w.Banks, 0x0012)
 	}},
-	{"banks-no-sha256", "E_BANKS", "SHA-256 is not active", first, func(w *testbundle.World) { w.Banks = []uint16{sha1Bank} }},
+	{"banks-no-sha256", "E_BANKS", "SHA-256 is not active", first, func(w *testbundle.World) {
+		w.Boots(bootlog.Boot{}, bootlog.Bank{Algorithm: sha1Bank, Hash: sha1}, bootlog.SHA256)
+		w.Banks = []uint16{sha1Bank}
+	}},
 	{"banks-response", "E_BANKS", "another answer than the audited one", first, func(w *testbundle.World) {
 		w.Banks = append(w.Banks, sha1Bank)
 		w.OnBundle = func(b bundle) { b.Banks.Response = first().Build().Bundle.Banks.Response }

@@ -72,10 +72,12 @@ var boots = []fault{
 	{"boot-log-changed", "E_BOOT_LOG", "the boot log is not sent, and another one is known", kept, func(w *testbundle.World) {
 		w.Boots(bootlog.Boot{SecureBootOff: true}, bootlog.SHA256)
 	}},
-	{"boot-log-uncovered", "E_BOOT_LOG", "a boot log that the quote does not cover", booted, header(func(h *evidence.Header) {
-		h.BootLog = evidence.Unknown[evidence.Hash]("no-log")
-	})},
+	{"boot-log-uncovered", "E_BOOT_LOG", "a boot log that the quote does not cover", booted, func(w *testbundle.World) {
+		w.Policy.Measured = nil
+		w.OnHeader = func(h *evidence.Header) { h.BootLog = evidence.Unknown[evidence.Hash]("no-log") }
+	}},
 	{"boot-log-tainted", "E_BOOT_LOG", "a boot log that the host itself does not believe", booted, func(w *testbundle.World) {
+		w.Policy.Measured = nil
 		w.OnHeader = func(h *evidence.Header) {
 			h.BootLog = evidence.Tainted(evidence.Hash(sha256.Sum256(w.BootLog)), "changed")
 		}

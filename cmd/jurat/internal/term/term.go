@@ -117,6 +117,11 @@ func (p *Printer) Styled(style Style, format string, args ...any) {
 	p.write(p.Paint(style, fmt.Sprintf(format, args...)) + "\n")
 }
 
+// Row writes one line that begins with a word in a style.
+func (p *Printer) Row(style Style, word, rest string) {
+	p.write(p.Paint(style, word) + Clean(rest) + "\n")
+}
+
 // Blank writes an empty line.
 func (p *Printer) Blank() { p.write("\n") }
 
