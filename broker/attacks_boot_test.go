@@ -6,6 +6,7 @@ package broker
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"slices"
@@ -282,8 +283,8 @@ func TestBootLogSwapped(t *testing.T) {
 	}
 }
 
-// TestBootLogShared: hosts that booted alike have one log between them, and one
-// that is too large is taken and not kept.
+// TestBootLogShared: hosts that booted alike have one log between them, and the
+// last to leave it takes it along.
 func TestBootLogShared(t *testing.T) {
 	w := ready(t)
 	d := w.approved(nil)
@@ -298,16 +299,27 @@ func TestBootLogShared(t *testing.T) {
 	if have.BootLog == "" {
 		t.Error("the log went with the other host")
 	}
-	other.BootLog = append(bytes.Clone(other.BootLog), make([]byte, store.MaxBootLog)...) // padding
-	w.ok(w.submit(other.Tail(t, nonce, testbundle.Have{LogSize: have.LogSize}, wish)))
-	if _, have = w.has("h2"); have.BootLog != "" {
-		t.Error("a log that is too large was kept")
-	}
+	w.ok(w.submit(other.Tail(t, nonce, have, wish)))
+	w.must(w.store.Check(t.Context()))
+	// One that this program cannot read is never learned as if there were none.
+	odd := []byte("another program's boot log")
+	w.must(w.store.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.KeepBootLog(w.b.HostID("h2"), sha256.Sum256(odd), odd)
+	}))
 	if a := w.learn("h2"); a.status != 409 {
 		t.Errorf("learned from a log that is not there: %d %s", a.status, a.raw)
 	}
 	nonce, have = w.has("h2")
 	w.ok(w.submit(other.Tail(t, nonce, have, wish)))
+	w.ok(w.learn("h2"))
+	// A host without a log leaves it behind.
+	w.b.Policy.Measured = nil
+	other.BootLog = nil
+	nonce, have = w.has("h2")
+	w.ok(w.submit(other.Tail(t, nonce, have, wish)))
+	if _, have = w.has("h2"); have.BootLog != "" {
+		t.Errorf("it has %+v of a host without a log", have)
+	}
 	w.must(w.store.Check(t.Context()))
 }
 

@@ -126,15 +126,12 @@ func (s *submission) detach() {
 // keep stores what a true bundle proved about boot and list, in the
 // transaction of everything else.
 func (s *submission) keep(tx *store.Tx) error {
-	digest, raw := evidence.Hash{}, s.rawBoot
+	var digest evidence.Hash
 	if boot := s.result.Boot(); boot != nil {
 		digest = boot.Digest()
 	}
-	if len(raw) > store.MaxBootLog {
-		digest, raw = evidence.Hash{}, nil // the host has to send it each time
-	}
 	if digest != s.host.BootLog {
-		if err := tx.KeepBootLog(s.host.ID, digest, raw); err != nil {
+		if err := tx.KeepBootLog(s.host.ID, digest, s.rawBoot); err != nil {
 			return err
 		}
 	}
@@ -155,7 +152,7 @@ func (s *submission) keep(tx *store.Tx) error {
 
 // keepInMemory does the same for what is in memory, once it is committed.
 func (b *Broker) keepInMemory(s *submission) {
-	if boot := s.result.Boot(); boot != nil && len(s.rawBoot) > 0 && len(s.rawBoot) <= store.MaxBootLog {
+	if boot := s.result.Boot(); boot != nil && len(s.rawBoot) > 0 {
 		b.kept.boots.Put(boot.Digest(), boot, len(s.rawBoot))
 	}
 	b.kept.begun.Drop(s.host.ID)
