@@ -5,6 +5,8 @@ package broker
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/jurat-dev/jurat/broker/internal/testbundle"
+	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/store"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/bootlog"
@@ -280,8 +283,8 @@ func TestBootLogSwapped(t *testing.T) {
 	}
 }
 
-// TestBootLogShared: hosts that booted alike have one log between them, and one
-// that is too large is taken and not kept.
+// TestBootLogShared: hosts that booted alike have one log between them, and the
+// last to leave it takes it along.
 func TestBootLogShared(t *testing.T) {
 	w := ready(t)
 	d := w.approved(nil)
@@ -296,16 +299,27 @@ func TestBootLogShared(t *testing.T) {
 	if have.BootLog == "" {
 		t.Error("the log went with the other host")
 	}
-	other.BootLog = append(bytes.Clone(other.BootLog), make([]byte, store.MaxBootLog)...) // padding
-	w.ok(w.submit(other.Tail(t, nonce, testbundle.Have{LogSize: have.LogSize}, wish)))
-	if _, have = w.has("h2"); have.BootLog != "" {
-		t.Error("a log that is too large was kept")
-	}
+	w.ok(w.submit(other.Tail(t, nonce, have, wish)))
+	w.must(w.store.Check(t.Context()))
+	// One that this program cannot read is never learned as if there were none.
+	odd := []byte("another program's boot log")
+	w.must(w.store.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.KeepBootLog(w.b.HostID("h2"), sha256.Sum256(odd), odd)
+	}))
 	if a := w.learn("h2"); a.status != 409 {
 		t.Errorf("learned from a log that is not there: %d %s", a.status, a.raw)
 	}
 	nonce, have = w.has("h2")
 	w.ok(w.submit(other.Tail(t, nonce, have, wish)))
+	w.ok(w.learn("h2"))
+	// A host without a log leaves it behind.
+	w.b.Policy.Measured = nil
+	other.BootLog = nil
+	nonce, have = w.has("h2")
+	w.ok(w.submit(other.Tail(t, nonce, have, wish)))
+	if _, have = w.has("h2"); have.BootLog != "" {
+		t.Errorf("it has %+v of a host without a log", have)
+	}
 	w.must(w.store.Check(t.Context()))
 }
 
@@ -334,4 +348,43 @@ func TestHaveWhileMoving(t *testing.T) {
 	}
 	w.ok(w.tail(d))
 	<-done
+}
+
+// TestTwoBrokers on one store: what one has in memory does not keep it from
+// seeing what the other took.
+func TestTwoBrokers(t *testing.T) {
+	w := ready(t)
+	w.ok(w.apply(strings.ReplaceAll(w.yaml(workloadID, false, "/usr/bin/invoice-agent"), "ima: none", "ima: confirmed")))
+	d := w.approved(nil)
+	w.host.WithIMA()
+	w.host.Lists("/usr/bin/invoice-agent")
+	w.ok(w.tail(d))
+	first := w.b
+	k, err := keys.Open(w.data, rand.Reader)
+	w.must(err)
+	second, err := New(first.Config, w.store, k, w.log)
+	w.must(err)
+	for i, path := range []string{"/lib64/ld.so", "/lib/libc.so.6", "/bin/x"} {
+		w.b = []*Broker{second, first}[i%2]
+		w.host.Lists(path)
+		if failed := failedOf(w.ok(w.tail(d)), 0); (len(failed) == 0) != (i > 0) {
+			t.Errorf("after %s: %v", path, failed)
+		}
+	}
+}
+
+// TestPartialListOfRemovedHost: a host that comes back under the name of one
+// that was removed begins with nothing.
+func TestPartialListOfRemovedHost(t *testing.T) {
+	w := ready(t)
+	d := w.approved(nil)
+	w.host.WithIMA()
+	w.host.Lists("/a", "/b", "/c")
+	w.host.Most = 2
+	w.rejected(w.tail(d), "E_IMA_PARTIAL")
+	w.ok(w.send(http.MethodDelete, w.operator+"/v1/hosts/h1", "", ""))
+	w.enrol("h1")
+	if _, have := w.has("h1"); have != (testbundle.Have{}) {
+		t.Errorf("it has %+v", have)
+	}
 }

@@ -48,7 +48,8 @@ func (b *Broker) lastBoot(r *store.Reader, name string) (*booted, error) {
 		return nil, err
 	}
 	if out.log == nil && !out.seen.State.BootLog.IsZero() {
-		return nil, conflict("the boot log of host %q is not kept, as it has more than %d bytes, or cannot be read", name, store.MaxBootLog)
+		// Without it, no Secure Boot and no command line would be learned.
+		return nil, conflict("the boot log that is kept of host %q cannot be read; it comes again with the host's next boot", name)
 	}
 	return out, nil
 }

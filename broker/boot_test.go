@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jurat-dev/jurat/broker/internal/testbundle"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/bootlog"
 	"github.com/jurat-dev/jurat/verify"
@@ -147,8 +148,14 @@ func TestDiffAgrees(t *testing.T) {
 	d := w.approved(nil)
 	w.tries(d)
 	w.ok(w.post(w.operator+"/v1/hosts/h1/learn-boot", object{"pcrs": []int{0, 1, 4, 5, 7, 8, 14}}))
-	for _, boot := range []bootlog.Boot{{}, {Kernel: "x"}, {SecureBootOff: true}, {CommandLine: "quiet"}, {Kernel: "x", SecureBootOff: true, CommandLine: "ro"}} {
+	for i, boot := range []bootlog.Boot{{}, {Kernel: "x"}, {SecureBootOff: true}, {CommandLine: "quiet"}, {Kernel: "x", SecureBootOff: true, CommandLine: "ro"}, {}, {}} {
 		w.reboot(boot)
+		switch i {
+		case 5: // somebody, and no log says who
+			w.host.PCRs[14] = testbundle.PCR(0)
+		case 6: // systemd, and its log says so
+			w.host.Extends(14, "phase")
+		}
 		var want []string
 		for _, f := range w.tries(d) {
 			want = append(want, strings.TrimPrefix(f, "boot/"))
@@ -283,5 +290,51 @@ func TestExportVerifies(t *testing.T) {
 	w.must(json.Unmarshal(w.ok(w.get(w.operator+"/v1/hosts/h1/export")).raw, &export))
 	if !reflect.DeepEqual(*export.Last, result.Next()) {
 		t.Errorf("the broker remembers %+v, want %+v", *export.Last, result.Next())
+	}
+}
+
+// TestLearnUnderSystemd: what the operating system extended after the boot, and
+// wrote down, is not learned: it moves on while the machine runs.
+func TestLearnUnderSystemd(t *testing.T) {
+	w := ready(t)
+	w.ok(w.apply(emptyClass))
+	d := w.approved(nil)
+	w.host.Extends(14, "phase 1")
+	w.tries(d)
+	got := w.ok(w.post(w.operator+"/v1/hosts/h1/learn-boot", object{"pcrs": []int{0, 14}}))
+	if value := got.body["pcrs"].(object)["14"]; value != fmt.Sprintf("%x", testbundle.PCR(14)) {
+		t.Errorf("learned %s", got.raw)
+	}
+	w.host.Extends(14, "phase 2")
+	if failed := w.tries(d); len(failed) != 0 {
+		t.Errorf("after another phase: %v", failed)
+	}
+	if diff := w.diff("h1"); diff["ok"] != true {
+		t.Errorf("%v", diff)
+	}
+}
+
+// TestLearnDefault: where the policy wants nothing measured, the firmware's
+// PCRs are learned.
+func TestLearnDefault(t *testing.T) {
+	w := ready(t)
+	w.b.Policy.Measured = []int{7}
+	w.tries(w.approved(nil))
+	if got := w.ok(w.learn("h1")); len(got.body["pcrs"].(object)) != 1 {
+		t.Errorf("%s", got.raw)
+	}
+	w.b.Policy.Measured = nil
+	if got := w.ok(w.learn("h1")); len(got.body["pcrs"].(object)) != 8 {
+		t.Errorf("%s", got.raw)
+	}
+}
+
+// TestLearnIsBounded: a class does not grow without end.
+func TestLearnIsBounded(t *testing.T) {
+	w := ready(t)
+	w.ok(w.apply("kind: Machine\nname: demo\nboot: {pcrs: {}, findings: [" + strings.Repeat("x,", 524_200) + "y]}\n"))
+	w.tries(w.approved(nil))
+	if a := w.learn("h1"); a.status != 409 || !strings.Contains(a.str("error_description"), "at most") {
+		t.Errorf("%d %.300s", a.status, a.raw)
 	}
 }

@@ -82,6 +82,7 @@ func (b *Broker) recall(r *store.Reader, s *submission) error {
 	if s.memory == nil || s.memory.IMA == nil {
 		return nil
 	}
+	// A list in memory that is elsewhere went on in part, or another broker knows more.
 	if l, ok := b.kept.lists.Get(s.host.ID); ok && l.Position() == *s.memory.IMA {
 		s.list = *l
 		return nil
@@ -125,15 +126,12 @@ func (s *submission) detach() {
 // keep stores what a true bundle proved about boot and list, in the
 // transaction of everything else.
 func (s *submission) keep(tx *store.Tx) error {
-	digest, raw := evidence.Hash{}, s.rawBoot
+	var digest evidence.Hash
 	if boot := s.result.Boot(); boot != nil {
 		digest = boot.Digest()
 	}
-	if len(raw) > store.MaxBootLog {
-		digest, raw = evidence.Hash{}, nil // the host has to send it each time
-	}
 	if digest != s.host.BootLog {
-		if err := tx.KeepBootLog(s.host.ID, digest, raw); err != nil {
+		if err := tx.KeepBootLog(s.host.ID, digest, s.rawBoot); err != nil {
 			return err
 		}
 	}
@@ -154,7 +152,7 @@ func (s *submission) keep(tx *store.Tx) error {
 
 // keepInMemory does the same for what is in memory, once it is committed.
 func (b *Broker) keepInMemory(s *submission) {
-	if boot := s.result.Boot(); boot != nil && len(s.rawBoot) > 0 && len(s.rawBoot) <= store.MaxBootLog {
+	if boot := s.result.Boot(); boot != nil && len(s.rawBoot) > 0 {
 		b.kept.boots.Put(boot.Digest(), boot, len(s.rawBoot))
 	}
 	b.kept.begun.Drop(s.host.ID)
@@ -182,8 +180,6 @@ func (b *Broker) keepBegun(s *submission, r *verify.Rejection) {
 	}
 	next.fresh = append(next.fresh, room(s.list.files, update.Files)...)
 	next.fileList = s.list.advance(update)
-	// The list goes on in the memory of the one it began with.
-	b.kept.lists.Drop(s.host.ID)
 	b.kept.begun.Put(s.host.ID, next, next.files+len(next.fresh)+listWeight)
 }
 

@@ -148,6 +148,10 @@ func readMachine(tx *store.Reader, class string) (*registration.Machine, evidenc
 	return machine, document.Digest, err
 }
 
+// maxDocument bounds a registration as it is stored, however much is learned:
+// what may be applied in YAML, and its quotation marks in JSON.
+const maxDocument = 2 * registration.MaxInput
+
 // putDocument writes a registration and the entry about it. The entry holds
 // the digest of the new text.
 func (b *Broker) putDocument(tx *store.Tx, kind string, o registration.Object, previous evidence.Hash, d *decision) error {
@@ -156,8 +160,8 @@ func (b *Broker) putDocument(tx *store.Tx, kind string, o registration.Object, p
 		return err
 	}
 	_, name := o.Ref()
-	if len(body) > registration.MaxInput {
-		return conflict("%s %q would have %d bytes, at most %d", kind, name, len(body), registration.MaxInput)
+	if len(body) > maxDocument {
+		return conflict("%s %q would have %d bytes, at most %d", kind, name, len(body), maxDocument)
 	}
 	if err := tx.PutDocument(store.Document{Kind: kind, Name: name, Body: body, Updated: b.Now()}, previous); err != nil {
 		return err

@@ -105,3 +105,19 @@ func TestMakerID(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParsePolicy: what is accepted is sound, and quotes the PCRs it must.
+func FuzzParsePolicy(f *testing.F) {
+	for _, seed := range []string{"", "measured: [0]", "anchors: [none]\nnvpcrs: [\"000b\"]", "denied_firmware: [{maker: IFX, from: 0x1, to: 2, why: x}]", "a: &a [*a]", "measured: ~"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := ParsePolicy(text)
+		if err != nil {
+			return
+		}
+		if err := p.Check(); err != nil || !reflect.DeepEqual(p.PCRs, verify.DefaultPolicy().PCRs) || p.Measured == nil || p.Anchors == nil || p.Tiers == nil {
+			t.Errorf("%q: %+v, %v", text, p, err)
+		}
+	})
+}

@@ -11,12 +11,9 @@ import (
 	"github.com/jurat-dev/jurat/evidence"
 )
 
-// Limits of what is kept of how a host booted and what it measured. What is
-// beyond them is not kept, and has to be sent again or counts as not there.
-const (
-	MaxBootLog  = 1 << 20 // bytes of one boot event log
-	MaxIMAFiles = 1 << 19 // files of one host's list
-)
+// MaxIMAFiles is how many files of one host's list are kept. What is beyond
+// counts as not there.
+const MaxIMAFiles = 1 << 19
 
 // pieceFiles is up to how many files a piece of a list grows, so that many
 // short tails do not become as many rows.
@@ -37,8 +34,8 @@ func (tx *Tx) KeepBootLog(host string, digest evidence.Hash, log []byte) error {
 		if _, err := tx.BootLog(digest); err != nil {
 			return err
 		}
-	case len(log) > MaxBootLog:
-		return fmt.Errorf("boot log of %d bytes, at most %d", len(log), MaxBootLog)
+	case len(log) > evidence.MaxBootLog:
+		return fmt.Errorf("boot log of %d bytes, at most %d", len(log), evidence.MaxBootLog)
 	case digest != sha256.Sum256(log):
 		return errors.New("boot log has another digest")
 	default:

@@ -17,9 +17,6 @@ import (
 	"github.com/jurat-dev/jurat/verify"
 )
 
-// maxBootLog is the largest boot log that a broker keeps, in bytes.
-const maxBootLog = 1 << 20
-
 // hostFile is jurat.host/v1: what evidence of a host is held against. It is
 // what 'host export' writes and 'verify' reads.
 type hostFile struct {
@@ -97,7 +94,7 @@ func (a *app) hostExport(ctx context.Context, name, file, log string) error {
 	}
 	out := &hostExportJSON{Schema: "jurat.host-export/v1", Host: h.Host, File: file, Bytes: len(text) + 1}
 	if log != "" {
-		data, err := a.operator().Bytes(ctx, "reading the boot log", path+"/boot-log", maxBootLog)
+		data, err := a.operator().Bytes(ctx, "reading the boot log", path+"/boot-log", evidence.MaxBootLog)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -29,7 +30,16 @@ func (h *Host) Boots(boot bootlog.Boot) {
 	for i, value := range boot.PCRs() {
 		h.PCRs[i] = value[:]
 	}
+	h.OSLog = nil
 	h.list.restart(h)
+}
+
+// Extends lets systemd measure something into a PCR, and write it down.
+func (h *Host) Extends(pcr int, what string) {
+	digest := Text(what)
+	value := sha256.Sum256(append(bytes.Clone(h.PCRs[pcr]), digest[:]...))
+	h.PCRs[pcr] = value[:]
+	h.OSLog = fmt.Appendf(h.OSLog, "\x1e{\"pcr\":%d,\"digests\":[{\"hashAlg\":\"sha256\",\"digest\":\"%s\"}]}\n", pcr, digest)
 }
 
 // banks is which banks are active, as the TPM signs it: SHA-256 alone.

@@ -32,6 +32,7 @@ type Host struct {
 	list     list      // of the kernel
 	// What tests turn.
 	BootLog  []byte
+	OSLog    []byte // systemd's
 	Anchor   string
 	Most     int // entries of the list in one bundle; 0: all
 	Tier     string
@@ -192,6 +193,9 @@ func (h *Host) Tail(t testing.TB, nonce []byte, have Have, wishes ...Wish) []byt
 		if have.BootLog != digest.String() {
 			b.BootLog = h.BootLog
 		}
+	}
+	if b.OSLog = h.OSLog; len(h.OSLog) > 0 {
+		b.Header.OSLog = evidence.Known(evidence.Hash(sha256.Sum256(h.OSLog)))
 	}
 	if h.OnHeader != nil {
 		h.OnHeader(b.Header)

@@ -60,7 +60,7 @@ func testBootLogs(t *testing.T, s *store.Store) {
 	of(h1, evidence.Hash{})
 	there(digestB, b)
 	for what, do := range map[string]func(*store.Tx) error{
-		"other bytes": keep(h1, digestA, b), "too large": keep(h1, hash("huge"), make([]byte, store.MaxBootLog+1)),
+		"other bytes": keep(h1, digestA, b), "too large": keep(h1, hash("huge"), make([]byte, evidence.MaxBootLog+1)),
 	} {
 		if err := s.Update(t.Context(), do); err == nil {
 			t.Errorf("%s: kept", what)
