@@ -151,6 +151,7 @@ type Agent struct {
 	// Of the goroutine that answers.
 	chip     Chip // nil: not open
 	anchor   *anchor
+	idle     time.Duration   // between anchorings while nobody asks
 	banks    *evidence.Banks // of the epoch banksOf
 	banksOf  *epoch
 	caught   catchUp // of the broker, with the IMA list

@@ -4,15 +4,13 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/go-tpm/tpm2"
+	"time"
 
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/softtpm"
@@ -60,7 +58,7 @@ func (r *rig) proved() *evidence.Bundle {
 	return b
 }
 
-// state is what the broker knows of the host.
+// registerSize is how many checkpoints of the register the broker knows.
 func (r *rig) registerSize() uint64 {
 	r.double.mu.Lock()
 	defer r.double.mu.Unlock()
@@ -354,90 +352,37 @@ func TestBrokenIsRefused(t *testing.T) {
 	}
 }
 
-// TestWhileItRuns: what others do to the register while the agent runs is found
-// by the next quote at the latest, before anything leaves the host.
-func TestWhileItRuns(t *testing.T) {
-	for name, happens := range map[string]func(*testing.T, *tap, *softtpm.TPM){
-		"written": func(t *testing.T, _ *tap, d *softtpm.TPM) {
-			outside(t, d, func(g *tpm.LatchRegister) error { return g.Extend(t.Context(), evidence.Hash{6}) })
-		},
-		"removed and defined again": func(t *testing.T, _ *tap, d *softtpm.TPM) {
-			outside(t, d, func(g *tpm.LatchRegister) error {
-				return errors.Join(g.Undefine(t.Context()), g.Define(t.Context()))
-			})
-		},
-		"written before it is certified": func(t *testing.T, p *tap, d *softtpm.TPM) {
-			p.set(func(code tpm2.TPMCC, forward func() []byte) []byte {
-				if code == tpm2.TPMCCNVCertify {
-					p.set(nil)
-					outside(t, d, func(g *tpm.LatchRegister) error { return g.Extend(t.Context(), evidence.Hash{6}) })
-				}
-				return forward()
-			})
-		},
-		"removed before it is certified": func(t *testing.T, p *tap, d *softtpm.TPM) {
-			p.set(func(code tpm2.TPMCC, forward func() []byte) []byte {
-				if code == tpm2.TPMCCNVCertify {
-					p.set(nil)
-					outside(t, d, func(g *tpm.LatchRegister) error { return g.Undefine(t.Context()) })
-				}
-				return forward()
-			})
-		},
-		"extends dropped": func(_ *testing.T, p *tap, _ *softtpm.TPM) { p.set(dropping(tpm2.TPMCC(0x136))) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
-			device := r.withTPM()
-			p := newTap(t, device)
-			r.open = func(ctx context.Context) (Chip, error) { return openChip(ctx, p.path) }
-			r.double.policy.Anchors = append(slices.Clone(r.double.policy.Anchors), evidence.AnchorBroken)
-			r.start()
-			r.proved()
-			happens(t, p, device)
-			b := r.proved() // by a second try
-			if b.Header.Anchor != evidence.AnchorBroken || b.Register != nil {
-				t.Errorf("anchor %s", b.Header.Anchor)
-			}
-			p.set(nil)
-			if b := r.proved(); b.Header.Anchor != evidence.AnchorBroken {
-				t.Errorf("and then anchor %s", b.Header.Anchor)
-			}
-			r.end()
-			r.again()
-			if b := r.proved(); b.Header.Anchor != evidence.AnchorBroken {
-				t.Errorf("started again: anchor %s", b.Header.Anchor)
-			}
-		})
+// TestAnchoredWhileNobodyAsks: what is committed gets into the register, and a
+// reset of the TPM is noticed.
+func TestAnchoredWhileNobodyAsks(t *testing.T) {
+	r := newRig(t)
+	device := r.withTPM()
+	r.prepare = func(a *Agent) { a.idle = 20 * time.Millisecond }
+	r.start()
+	for pid := range uint32(3) {
+		size := r.agent.log.Size()
+		r.sensor.exec(pid+1, 1)
+		eventually(t, "the exec to be logged", func() bool { return r.agent.log.Size() > size })
+		if err := r.agent.heartbeat(); err != nil {
+			t.Fatal(err)
+		}
+		last, _ := r.agent.log.Last()
+		eventually(t, "it to be anchored", func() bool { return r.agent.log.Anchor().Number >= last.Number })
 	}
-}
-
-// TestDroppedAtTheStart: a bus that swallows the first write, or the closing of
-// the latch, makes no register.
-func TestDroppedAtTheStart(t *testing.T) {
-	for name, code := range map[string]tpm2.TPMCC{"first write": 0x136, "latch": tpm2.TPMCCPCRExtend} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
-			p := newTap(t, r.withTPM())
-			r.open = func(ctx context.Context) (Chip, error) { return openChip(ctx, p.path) }
-			r.double.policy.Anchors = append(slices.Clone(r.double.policy.Anchors), evidence.AnchorBroken)
-			p.set(dropping(code))
-			r.endsEarly = code == 0x136 // nothing was done, so nothing is broken: it may be tried again
-			r.start()
-			if r.endsEarly {
-				if r.ended == nil || !strings.Contains(r.ended.Error(), "TPM2_NVRead") {
-					t.Errorf("ended with %v", r.ended)
-				}
-				p.set(nil)
-				r.endsEarly = false
-				if b := r.again().proved(); b.Header.Anchor != evidence.AnchorNVLatch {
-					t.Errorf("anchor %s", b.Header.Anchor)
-				}
-				return
-			}
-			if b := r.proved(); b.Header.Anchor != evidence.AnchorBroken {
-				t.Errorf("anchor %s", b.Header.Anchor)
-			}
-		})
+	count := r.agent.log.Anchor().Count
+	if err := device.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new epoch", func() bool { return r.epochs() == "1 first 2 "+reasonHibernate })
+	eventually(t, "a new register", func() bool { return r.agent.log.Anchor().Count < count })
+	outside(t, device, func(g *tpm.LatchRegister) error {
+		state, err := g.State(t.Context())
+		if err == nil && state.Stage() != tpm.StageClosed {
+			eventually(t, "the latch to be closed", func() bool { state, err = g.State(t.Context()); return state.Stage() == tpm.StageClosed })
+		}
+		return err
+	})
+	if b := r.proved(); b.Header.Epoch != 2 || b.Header.Anchor != evidence.AnchorNVLatch {
+		t.Errorf("epoch %d, anchor %s", b.Header.Epoch, b.Header.Anchor)
 	}
 }

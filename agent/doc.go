@@ -15,5 +15,6 @@
 // refuses only what it would have to lie about: to answer for a caller it is
 // not sure of, to release a credential when the two looks at a process differ,
 // to go on with a log that does not bear out its own checkpoint, to drop a
-// kernel record without counting it.
+// kernel record without counting it, to call a register its own that somebody
+// else wrote to.
 package agent

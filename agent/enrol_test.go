@@ -18,7 +18,6 @@ import (
 
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
 	"github.com/jurat-dev/jurat/ek"
-	"github.com/jurat-dev/jurat/internal/require"
 	"github.com/jurat-dev/jurat/internal/softtpm"
 )
 
@@ -83,22 +82,13 @@ func enrolDouble(t *testing.T, accept func(*brokerclient.EnrolRequest) bool) (*b
 }
 
 func TestEnrol(t *testing.T) {
-	require.Need(t, "tpm", softtpm.Available())
-	dir, err := os.MkdirTemp("", "j") // short: it holds a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	device, err := softtpm.Start(dir, softtpm.Options{}) // with EK certificates
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = device.Stop() })
+	r := newRig(t)
+	device := r.withTPMOf(softtpm.Options{})
 	state := filepath.Join(t.TempDir(), "state")
 	e := Enrolling{State: state, TPM: device.Path(), Host: "h1", Token: "tok"}
 	var offers *int
 	e.Client, offers = enrolDouble(t, func(*brokerclient.EnrolRequest) bool { return false })
-	_, _, err = Enrol(t.Context(), e)
+	_, _, err := Enrol(t.Context(), e)
 	refusal, ok := errors.AsType[*brokerclient.Refusal](err)
 	if !ok || refusal.Retry != "operator" || *offers < 2 || strings.Contains(err.Error(), "\n") {
 		t.Errorf("no EK is good enough: %v after %d offers", err, *offers)

@@ -23,13 +23,18 @@ import (
 // then on the double believes only what package verify does.
 func (r *rig) withTPM() *softtpm.TPM {
 	r.t.Helper()
+	return r.withTPMOf(softtpm.Options{Blank: true, Firmware: true})
+}
+
+func (r *rig) withTPMOf(options softtpm.Options) *softtpm.TPM {
+	r.t.Helper()
 	require.Need(r.t, "tpm", softtpm.Available())
 	dir, err := os.MkdirTemp("", "j") // socket paths are short
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { os.RemoveAll(dir) })
-	device, err := softtpm.Start(dir, softtpm.Options{Blank: true, Firmware: true})
+	device, err := softtpm.Start(dir, options)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -194,6 +194,25 @@ func TestFirstBranch(t *testing.T) {
 	}
 }
 
+// fillNV defines indexes of that size from first on until there is no room.
+func fillNV(t testing.TB, device *softtpm.TPM, first tpm2.TPMHandle, size uint16) {
+	t.Helper()
+	w := dialTPM(t, device)
+	for index := first; ; index++ {
+		_, err := tpm2.NVDefineSpace{
+			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+			PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, DataSize: size,
+				Attributes: tpm2.TPMANV{OwnerWrite: true, OwnerRead: true}}),
+		}.Execute(w)
+		if errors.Is(err, tpm2.TPMRCNVSpace) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestNoRegister: a TPM that has no register for the log is a mistake that the
 // operator has to mend, or to accept.
 func TestNoRegister(t *testing.T) {
@@ -211,33 +230,8 @@ func TestNoRegister(t *testing.T) {
 			}
 		}, "tpm2_changeauth -c owner"},
 		"NV memory full": {func(t *testing.T, d *softtpm.TPM) {
-			w := dialTPM(t, d)
-			for index := tpm2.TPMHandle(0x01800000); ; index++ {
-				_, err := tpm2.NVDefineSpace{
-					AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
-					PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, DataSize: 2048,
-						Attributes: tpm2.TPMANV{OwnerWrite: true, OwnerRead: true}}),
-				}.Execute(w)
-				if errors.Is(err, tpm2.TPMRCNVSpace) {
-					break
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			for index := tpm2.TPMHandle(0x01880000); ; index++ {
-				_, err := tpm2.NVDefineSpace{
-					AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
-					PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, DataSize: 8,
-						Attributes: tpm2.TPMANV{OwnerWrite: true, OwnerRead: true}}),
-				}.Execute(w)
-				if errors.Is(err, tpm2.TPMRCNVSpace) {
-					return
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
+			fillNV(t, d, 0x01800000, 2048)
+			fillNV(t, d, 0x01880000, 8)
 		}, "tpm2_nvundefine"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // answerAll takes batch after batch, one at a time: each challenge says what
 // the broker has, and that must not change before it is answered.
 func (a *Agent) answerAll(ctx context.Context) error {
-	idle := time.NewTicker(anchorEvery)
+	idle := time.NewTicker(a.idle)
 	defer idle.Stop()
 	for ctx.Err() == nil {
 		batch := a.desk.take(ctx, idle.C)

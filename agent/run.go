@@ -169,7 +169,7 @@ func assemble(p parts) *Agent {
 		tasks: newTasks(), users: newCensus(p.limits),
 		meters: newTurnstile(), places: make(chan struct{}, exchanges),
 	}
-	a.anchor, a.ima, a.osLogPath = newAnchor(p.anchor, p.log, p.logger), newIMAList(p.imaPath), p.osLogPath
+	a.anchor, a.ima, a.osLogPath, a.idle = newAnchor(p.anchor, p.log, p.logger), newIMAList(p.imaPath), p.osLogPath, anchorEvery
 	a.bootLog, a.bootHash = readLog(p.bootPath, evidence.MaxBootLog)
 	a.desk = newDesk(p.limits.Gather, len(a.bootLog)+bundleFrame)
 	return a

@@ -106,14 +106,12 @@ func (v *verification) bootLog() (rejection *Rejection) {
 			}
 		}
 	}
-	if rejection = v.capped(); rejection != nil {
-		return rejection
-	}
-	return v.measured()
+	return v.capped()
 }
 
 // measured wants the PCRs of the policy to hold measurements at all (V16), and
-// to be what the log's events make of them.
+// to be what the log's events make of them; or what the operating system makes
+// of that by its own log: systemd closes the firmware's PCRs with a separator.
 func (v *verification) measured() *Rejection {
 	for _, pcr := range v.policy.Measured {
 		value, _ := v.pcrs.At(pcr)
@@ -124,11 +122,11 @@ func (v *verification) measured() *Rejection {
 		if v.boot == nil {
 			return reject(codeBootLog, "boot log", "a log that makes "+where+" "+value.String(), v.b.Header.BootLog.String())
 		}
-		if !v.boot.makes(pcr, value) {
-			made, any := v.boot.values.At(pcr)
-			if !any {
-				return reject(codeBootReplay, where, "events in the boot log that make "+value.String(), "no event")
-			}
+		made, any := v.boot.values.At(pcr)
+		if !any {
+			return reject(codeBootReplay, where, "events in the boot log that make "+value.String(), "no event")
+		}
+		if _, continued := continued(v.boot, v.os, pcr, value); !continued && !v.boot.makes(pcr, value) {
 			return reject(codeBootReplay, where, "events in the boot log that make "+value.String(), "events that make "+hexOf(made))
 		}
 	}

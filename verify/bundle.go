@@ -50,6 +50,7 @@ var stations = [...]func(*verification) *Rejection{
 	(*verification).start,
 	(*verification).bootLog,
 	(*verification).osLog,
+	(*verification).measured,
 	(*verification).imaList,
 	(*verification).requests,
 }

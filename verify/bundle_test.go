@@ -338,3 +338,39 @@ func TestExplain(t *testing.T) {
 		t.Error("the result keeps list or boot log to itself")
 	}
 }
+
+// TestIMAListIsKept goes through a host's list as a broker does: first contact,
+// what is new, and another boot, whose list begins anew.
+func TestIMAListIsKept(t *testing.T) {
+	w := testbundle.First()
+	w.IMA = testbundle.FilesListed(&w.PCRs, "/usr/bin/invoice-agent", "/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6").Upto(3)
+	r, _ := accept(t, w)
+	update, _ := r.IMA()
+	kept := (*verify.IMAList)(nil).Advanced(update)
+	if got := r.Requests()[0].IMA; !got.Known || got.Confirmed != 2 || len(got.Missing) != 1 || kept.Position().Count != 3 {
+		t.Fatalf("first contact: %+v at %+v", got, kept.Position())
+	}
+	w.IMA.Upto(4)
+	w.IMA.From, w.KeptIMA = 3, kept
+	r, _ = accept(t, w)
+	update, _ = r.IMA()
+	if got := r.Requests()[0].IMA; got.Confirmed != 3 || len(update.Files) != 1 {
+		t.Errorf("what is new: %+v with %d new files", got, len(update.Files))
+	}
+	if kept = kept.Advanced(update); kept.Position().Count != 4 {
+		t.Errorf("kept up to %+v", kept.Position())
+	}
+	// Nothing of an earlier list confirms anything once it began anew.
+	w.IMA = testbundle.FilesListed(&w.PCRs, "/usr/bin/invoice-agent")
+	w.KeptIMA = kept
+	r, _ = accept(t, w)
+	update, _ = r.IMA()
+	if got := r.Requests()[0].IMA; got.Confirmed != 1 || update.From != 0 {
+		t.Errorf("another boot: %+v", got)
+	}
+	w.IMA.From, w.KeptIMA = 2, kept.Advanced(update)
+	r, _ = accept(t, w)
+	if got := r.Requests()[0].IMA; got.Confirmed != 1 {
+		t.Errorf("after another boot: %+v", got)
+	}
+}

@@ -59,7 +59,7 @@ func (v *verified) explain(pcr int) Explained {
 	case value.IsZero():
 		e.Source = SourceNothing
 	default:
-		if base, made := v.continued(pcr, value); made {
+		if base, made := continued(v.boot, v.os, pcr, value); made {
 			e.Source, e.Boot = SourceOSLog, base
 		}
 	}
@@ -67,18 +67,19 @@ func (v *verified) explain(pcr int) Explained {
 }
 
 // continued reports whether the operating system's log goes on from the end of
-// the boot log to this value, and returns where it went on from.
-func (v *verified) continued(pcr int, value evidence.Hash) (base evidence.Hash, made bool) {
-	if v.os == nil {
+// the boot log to this value, and returns where it went on from. A PCR is a chain
+// of digests: what goes on from a value has that value in it.
+func continued(boot *Boot, os *eventlog.Userspace, pcr int, value evidence.Hash) (base evidence.Hash, made bool) {
+	if os == nil {
 		return base, false
 	}
 	start := eventlog.NewValues(eventlog.SHA256)
-	if v.boot != nil {
-		start = v.boot.values
+	if boot != nil {
+		start = boot.values
 	}
 	if at, any := start.At(pcr); any && len(at) == sha256.Size {
 		base = evidence.Hash(at)
 	}
-	end, any := v.os.Replay(start).At(pcr)
+	end, any := os.Replay(start).At(pcr)
 	return base, any && bytes.Equal(end, value[:])
 }

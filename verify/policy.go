@@ -43,11 +43,11 @@ type FirmwareRange struct {
 }
 
 // DefaultPolicy returns the policy of this version: PCRs 0 to 15, of which the
-// boot log must make 0 to 7, every anchor mode but a broken one, PCR 13 as latch,
+// boot log must make 0 to 7, every anchor mode but a broken one, any latch that only a reset opens again,
 // every tier, no violation in an IMA list, no grace.
 func DefaultPolicy() Policy {
 	p := Policy{
-		Anchors: []string{evidence.AnchorNone, evidence.AnchorNVLatch, evidence.AnchorNvPCR}, Latches: []int{13},
+		Anchors: []string{evidence.AnchorNone, evidence.AnchorNVLatch, evidence.AnchorNvPCR}, Latches: []int{8, 9, 11, 12, 13, 14, 15},
 		Tiers: []string{TierTracepoint, TierTrampoline, TierLSM},
 	}
 	for pcr := range 16 {

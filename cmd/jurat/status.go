@@ -147,11 +147,20 @@ func showAgent(p *term.Printer, g *agentJSON) {
 		term.Field{Label: "broker", Value: st.Broker},
 		term.Field{Label: "", Value: st.BrokerState, Style: style},
 		term.Field{Label: "kernel", Value: st.Kernel},
-		term.Field{Label: "tier", Value: st.Tier + ", log anchored by: " + st.Anchor + ", callers known by: " + st.Identity},
+		term.Field{Label: "tier", Value: st.Tier + ", callers known by: " + st.Identity},
+		term.Field{Label: "anchor", Value: anchored(st), Style: warnIf(st.AnchorFault != "")},
 		term.Field{Label: "epoch", Value: fmt.Sprintf("%d, since %s", st.Epoch, seconds(st.Since))},
 		term.Field{Label: "log", Value: fmt.Sprintf("%d entries, checkpoint %d, %d quotes answered %d requests", st.LogSize, st.Checkpoint, st.Quotes, st.Answered)},
 		term.Field{Label: "lost records", Value: fmt.Sprint(st.Lost), Style: warnIf(st.Lost > 0)},
 		term.Field{Label: "taints", Value: fmt.Sprint(st.Taints), Style: warnIf(st.Taints > 0)},
 		term.Field{Label: "processes", Value: fmt.Sprintf("%d known, %d with credentials, %d waiting for a quote", st.Instances, st.Keys, st.Waiting)},
 	)
+}
+
+// anchored says how the log is bound to the TPM, and what is wrong with that.
+func anchored(st *local.Status) string {
+	if st.AnchorFault != "" {
+		return st.Anchor + ": " + st.AnchorFault + " (ends with the next start of the machine)"
+	}
+	return st.Anchor
 }

@@ -16,8 +16,8 @@
 //
 // A checkpoint is on disk, with all it commits to, before [Log.Commit] returns
 // it; a quote's mark is on disk before [Log.Mark] returns, and what is about to
-// be extended before [Log.AppendAnchor] does. What lies behind the
-// last checkpoint after a crash is kept as far as it is whole. A log that does
-// not bear out its own last checkpoint is [ErrBroken]: it is never shortened
-// below that, and never begun anew in silence.
+// be extended before [Log.AppendAnchor] does. What lies behind the last
+// checkpoint after a crash is kept as far as it is whole. A log that does not
+// bear out its own last checkpoint, or what was anchored, is [ErrBroken]: it is
+// never shortened below that, and never begun anew in silence.
 package logstore

@@ -195,7 +195,10 @@ var beside = []fault{
 		w.OnBundle = func(b bundle) { b.Register.Certified.Attest = b.Register.Certified.Attest[:20] }
 	}},
 
-	{"latch-pcr", "E_LATCH", "the latch is a PCR that the policy does not take for one", latched, func(w *testbundle.World) { w.Register.Latch = 14 }},
+	{"latch-pcr", "E_LATCH", "the latch is a PCR that the policy does not take for one", latched, func(w *testbundle.World) {
+		w.Register.Latch = 14
+		w.Policy.Latches = []int{13}
+	}},
 	{"latch-open", "E_LATCH", "the latch was never closed", latched, latchHolds(func(*testbundle.World) evidence.Hash { return evidence.Hash{} })},
 	{"latch-other-boot", "E_LATCH", "the latch was closed in another boot", latched, latchHolds(func(w *testbundle.World) evidence.Hash {
 		digest := evidence.LatchDigest(w.Register.Name(), make([]byte, 16))

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
+	"fmt"
 
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/bootlog"
@@ -53,9 +54,23 @@ func le32(b []byte) uint32 {
 
 func osLog() *testbundle.World {
 	w := first()
-	w.OSLog = []byte("\x1e" + `{"pcr":11,"digests":[{"hashAlg":"sha256","digest":"` + testbundle.Text("enter-initrd").String() +
-		`"}],"content_type":"systemd","content":{"eventType":"phase","string":"enter-initrd"}}` + "\n")
+	w.OSLog = record(11, testbundle.Text("enter-initrd"))
 	return w
+}
+
+// record is one line of systemd's measurement log.
+func record(pcr int, digest evidence.Hash) []byte {
+	return fmt.Appendf(nil, "\x1e{\"pcr\":%d,\"digests\":[{\"hashAlg\":\"sha256\",\"digest\":\"%s\"}],\"content_type\":\"systemd\",\"content\":{\"eventType\":\"phase\",\"string\":\"enter-initrd\"}}\n", pcr, digest)
+}
+
+// separated has systemd extend a PCR after the boot, and write that down or not.
+func separated(w *testbundle.World, pcr int, said bool) {
+	digest := testbundle.Text("os-separator")
+	value := w.PCRs[pcr]
+	w.PCRs[pcr] = sha256.Sum256(append(value[:], digest[:]...))
+	if said {
+		w.OSLog = record(pcr, digest)
+	}
 }
 
 // boots is what firmware and operating system say they measured.
@@ -103,6 +118,13 @@ var boots = []fault{
 	{"policy-latch", "E_POLICY", "the policy takes a PCR for a latch that it does not have quoted", first, func(w *testbundle.World) { w.Policy.Latches = []int{23} }},
 
 	{"ok-os-log", OK, "the operating system's log is sent", osLog, nil},
+	{"ok-os-separator", OK, "systemd closed PCR 4 with a separator after the boot, and says so", booted, func(w *testbundle.World) { separated(w, 4, true) }},
+	{"os-separator-unsaid", "E_BOOT_REPLAY", "PCR 4 was extended after the boot, and nobody says by what", booted, func(w *testbundle.World) { separated(w, 4, false) }},
+	{"os-separator-alone", "E_BOOT_REPLAY", "a log of the operating system stands in for the firmware's events of PCR 7", booted, func(w *testbundle.World) {
+		w.BootLog = logOf(func(pcr uint32) bool { return pcr != 7 })
+		w.PCRs[7] = evidence.Hash{}
+		separated(w, 7, true)
+	}},
 	{"os-log-other", "E_OS_LOG", "another log of the operating system than the quoted one", osLog, rework(func(b bundle) { b.OSLog = append(b.OSLog, b.OSLog...) })},
 	{"os-log-missing", "E_OS_LOG", "the operating system's log is quoted, and not sent", osLog, rework(func(b bundle) { b.OSLog = nil })},
 	{"os-log-uncovered", "E_OS_LOG", "a log of the operating system that the quote does not cover", osLog, header(func(h *evidence.Header) {

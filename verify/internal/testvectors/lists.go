@@ -97,6 +97,7 @@ var lists = []fault{
 	{"ima-more", "E_IMA", "an IMA list that goes on, and is not there", first, rework(func(b bundle) { b.IMA.More = true })},
 	{"ima-from", "E_IMA", "an IMA list that goes on, and was never there", first, rework(func(b bundle) { b.IMA.From = 3 })},
 	{"ima-from-other", "E_IMA", "second contact from another place than the known one", listedBefore, list(func(l *testbundle.IMA) { l.From = 2 })},
+	{"ima-from-unkept", "E_IMA", "the list goes on from where it was, and nothing of it was kept", listed, list(func(l *testbundle.IMA) { l.From = 2 })},
 	{"ima-from-before-reset", "E_IMA", "after a reset the list goes on from where it was", rebooted, func(w *testbundle.World) {
 		before := listedBefore()
 		w.IMA, w.KeptIMA, w.KeptFiles = before.IMA, before.KeptIMA, before.KeptFiles
