@@ -64,6 +64,10 @@ var actors = map[string]func(args []string) error{
 	"open": openAndSay,
 }
 
+// Some actors end the leader of their process. The main goroutine is only sure
+// to be on it when it is held there from the beginning.
+func init() { runtime.LockOSThread() }
+
 func openAndSay([]string) error {
 	s, err := Open(Options{RingBytes: 1 << 16})
 	if err != nil {
