@@ -24,7 +24,7 @@ const MaxPolicy = 64 << 10
 //
 //	measured: [0, 1, 2, 3, 4, 5, 6, 7]
 //	anchors: [none, nv-latch, nvpcr]
-//	latches: [13]
+//	latches: [8, 9, 11, 12, 13, 14, 15]
 //	nvpcrs: ["000b…"]
 //	tiers: [tracepoint, trampoline, lsm]
 //	ima_violations: false
