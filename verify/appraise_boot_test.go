@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"testing"
 
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/bootlog"
@@ -106,4 +107,27 @@ func retyped(log []byte) []byte {
 	out := bytes.Clone(log)
 	out[at+4] = 0x0d
 	return out
+}
+
+func TestAppraiseRequest(t *testing.T) {
+	w := testbundle.Batch(2)
+	w.Boots(bootlog.Boot{}, bootlog.SHA256)
+	r, _ := accept(t, w)
+	if !r.Appraise(1, testbundle.Reference()).OK() {
+		t.Error("the second request is refused")
+	}
+	for _, request := range []int{-1, 2} {
+		if a := r.Appraise(request, testbundle.Reference()); a.OK() || len(a.Checks()) != 1 {
+			t.Errorf("request %d exists", request)
+		}
+	}
+	if a := r.Appraise(0, verify.Reference{}); a.OK() {
+		t.Error("empty reference values say yes")
+	} else {
+		for attestor, claim := range a.Vector() {
+			if claim == verify.ClaimAffirming {
+				t.Errorf("%s affirms by empty reference values", attestor)
+			}
+		}
+	}
 }

@@ -383,26 +383,3 @@ func TestAppraiseAccepts(t *testing.T) {
 		}
 	}
 }
-
-func TestAppraiseRequest(t *testing.T) {
-	w := testbundle.Batch(2)
-	w.Boots(bootlog.Boot{}, bootlog.SHA256)
-	r, _ := accept(t, w)
-	if !r.Appraise(1, testbundle.Reference()).OK() {
-		t.Error("the second request is refused")
-	}
-	for _, request := range []int{-1, 2} {
-		if a := r.Appraise(request, testbundle.Reference()); a.OK() || len(a.Checks()) != 1 {
-			t.Errorf("request %d exists", request)
-		}
-	}
-	if a := r.Appraise(0, verify.Reference{}); a.OK() {
-		t.Error("empty reference values say yes")
-	} else {
-		for attestor, claim := range a.Vector() {
-			if claim == verify.ClaimAffirming {
-				t.Errorf("%s affirms by empty reference values", attestor)
-			}
-		}
-	}
-}
