@@ -110,8 +110,9 @@ var stations = []struct {
 	{"tier, anchor and register", "E_REGISTER_VALUE"},
 	{"log: longer than known, nothing rewound", "E_CONSISTENCY"},
 	{"entries of log and batch are in their trees", "E_START"},
-	{"boot log makes the PCRs", "E_BOOT_REPLAY"},
+	{"boot log: whole, and the quoted one", "E_BOOT_FORM"},
 	{"operating system's log", "E_OS_LOG"},
+	{"boot log makes the PCRs", "E_BOOT_REPLAY"},
 	{"IMA list makes PCR 10", "E_IMA_REPLAY"},
 	{"requests: for this broker, by what was measured", "E_SUBJECT"},
 }
