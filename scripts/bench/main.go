@@ -50,9 +50,9 @@ func run(ctx context.Context) error {
 	}{
 		{"cost of an exec, and losses at 2,000 a second", execs},
 		{"one quote for many requests", goBench("./agent", "BenchmarkGroupCommit")},
-		{"anchoring a checkpoint in the TPM", goBench("./tpm", "BenchmarkAnchor")},
-		{"reading a boot log", goBench("./eventlog", "Benchmark")},
-		{"replaying an IMA list", goBench("./ima", "Benchmark")},
+		{"anchoring a checkpoint in the TPM", goBench("./agent", "BenchmarkAnchoredQuote")},
+		{"reading a boot log", goBench("./eventlog", "BenchmarkBootLog")},
+		{"replaying an IMA list", goBench("./ima", "BenchmarkIMAList")},
 		{"verifying a bundle", goBench("./verify", "BenchmarkBundle")},
 		{"verifying a first contact", goBench("./verify", "BenchmarkColdHost")},
 		{"committing a decision", goBench("./broker/store/sqlite", "BenchmarkIssue")},
