@@ -4,6 +4,8 @@
 package testvectors
 
 import (
+	"crypto/sha256"
+
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/verify"
 	"github.com/jurat-dev/jurat/verify/internal/testbundle"
@@ -86,7 +88,9 @@ var lists = []fault{
 	{"ima-count", "E_IMA", "the header counts fewer IMA entries than the checkpoint", first, checkpoint(func(c *evidence.Checkpoint) { c.IMACount = 1 })},
 	{"ima-count-above", "E_IMA", "the header counts more entries than are sent", listed, header(func(h *evidence.Header) { h.IMACount++ })},
 	{"ima-count-below", "E_IMA", "the header counts fewer entries than are known", listedBefore, func(w *testbundle.World) {
-		w.OnHeader = func(h *evidence.Header) { h.IMACount = 2 }
+		w.OnHeader = func(h *evidence.Header) {
+			h.IMACount, h.IMADigest = 2, evidence.Known(evidence.Hash(sha256.Sum256(nil)))
+		}
 		w.OnCheckpoint = func(c *evidence.Checkpoint) { c.IMACount = 2 }
 	}},
 	{"ima-digest", "E_IMA", "the header has another digest of what is sent", listed, header(func(h *evidence.Header) { h.IMADigest = evidence.Known(testbundle.Text("another")) })},
