@@ -91,6 +91,7 @@ type SensorFacts struct {
 	Tier     string
 	Object   evidence.Hash
 	Programs []evidence.Program
+	Signals  []evidence.Signal
 }
 
 // Limits keep one process or user from starving the others.

@@ -48,7 +48,7 @@ func (a *Agent) begin(ctx context.Context, reason string, number, floor uint64, 
 	start := &evidence.Start{
 		Reason: reason, Epoch: number, BootID: a.host.bootID, Agent: a.version, AgentDigest: a.host.agent,
 		Kernel: a.host.kernel, Tier: a.facts.Tier, Sensor: a.facts.Object, Programs: a.facts.Programs,
-		Capabilities: a.host.capabilities, Modules: a.host.modules, Lockdown: a.host.lockdown,
+		Capabilities: a.host.capabilities, Modules: a.host.modules, Lockdown: a.host.lockdown, Signals: a.facts.Signals,
 	}
 	if last, raw := a.log.Last(); last != nil {
 		start.Previous = evidence.CheckpointDigest(raw)

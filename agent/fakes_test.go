@@ -210,7 +210,7 @@ func (m *fakeMeter) Look(pidfd int, _ *measure.Pins) evidence.State {
 	_, err := peer.PID(pidfd)
 	s := evidence.State{
 		At: bootClock(), Alive: err == nil, Unmeasured: evidence.Known[uint64](0), Private: evidence.Known[uint64](0),
-		Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{}),
+		Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{}), Changed: evidence.Known([]string{}),
 	}
 	if st, err := m.sensor.State(pidfd); err == nil {
 		s.Generation = st.Generation

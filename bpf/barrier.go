@@ -74,6 +74,7 @@ func (s *Sensor) Barrier(ctx context.Context) error {
 // Losses are the losses so far.
 type Losses struct {
 	Exec, Fork, Exit, Cgroup uint64 // records the ring had no room for
+	Taint, Open              uint64 // likewise
 	Unexplained              uint64 // records that somebody else took
 	Storage                  uint64 // process states the kernel could not make
 	Skipped                  uint64 // runs of a program the kernel skipped
@@ -102,6 +103,7 @@ func (s *Sensor) Losses() (Losses, error) {
 	}
 	return Losses{
 		Exec: dropped(KindExec), Fork: dropped(KindFork), Exit: dropped(KindExit), Cgroup: dropped(KindCgroup),
+		Taint: dropped(KindTaint), Open: dropped(KindOpen),
 		Unexplained: s.unexplained.Load(), Storage: sum(counterStorage), Skipped: skipped,
 	}, nil
 }

@@ -160,6 +160,7 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 		r->argv_len = r->argv_read = 0;
 		flags |= FLAG_ENV_UNKNOWN | FLAG_ARGV_UNKNOWN;
 	}
+	__builtin_memset(&r->script, 0, sizeof(r->script));
 	r->old_tid = old_pid;
 	r->argc = bprm->argc;
 	long n = bpf_probe_read_kernel_str(r->filename, TEXT_MAX, bprm->filename);

@@ -9,8 +9,9 @@ import (
 	"math"
 )
 
-// Kinds as record.h numbers them are our kinds up to KindSeen.
-var recordSizes = [...]int{KindExec: execSize, KindFork: forkSize, KindExit: exitSize, KindCgroup: cgroupSize, KindSeen: execSize}
+// Kinds as record.h numbers them are our kinds up to KindOpen.
+var recordSizes = [...]int{KindExec: execSize, KindFork: forkSize, KindExit: exitSize, KindCgroup: cgroupSize, KindSeen: execSize,
+	KindTaint: taintSize, KindOpen: openSize}
 
 // decode reads one record into ev and returns how many records its CPU had
 // lost when it was made. The caller has no need to clear ev.
@@ -41,16 +42,20 @@ func decode(raw []byte, ev *Event) (drops uint64, err error) {
 	}
 	switch ev.Kind {
 	case KindExec, KindSeen:
-		c.parent(ev)
+		ev.ParentTID = c.instance(&ev.Parent)
 		err = c.program(ev)
 	case KindFork:
-		c.parent(ev)
+		ev.ParentTID = c.instance(&ev.Parent)
 		ev.CgroupID = c.u64()
 	case KindExit:
 		ev.Status = c.u32()
 		err = c.reserved(ev)
 	case KindCgroup:
 		ev.CgroupID = c.u64()
+	case KindTaint:
+		err = c.taint(ev)
+	case KindOpen:
+		err = c.opened(ev)
 	}
 	if err != nil {
 		return 0, err
@@ -102,7 +107,7 @@ func (c *cursor) process(ev *Event) error {
 	if err != nil {
 		return malformed(ev, "%v", err)
 	}
-	p.Taints = taints
+	p.Taints, p.OpensLost = taints&^taintOpensLost, taints&taintOpensLost != 0
 	return nil
 }
 
@@ -118,11 +123,55 @@ func foldTaints(raw [taintBytes]byte) (Taints, error) {
 	return t, nil
 }
 
-func (c *cursor) parent(ev *Event) {
-	p := &ev.Parent
-	p.PID, ev.ParentTID = c.u32(), c.u32()
+func (c *cursor) instance(p *Instance) (tid uint32) {
+	p.PID, tid = c.u32(), c.u32()
 	p.Start, p.PidfdInode = c.u64(), c.u64()
 	p.Generation = generation(c.u64())
+	return tid
+}
+
+func (c *cursor) taint(ev *Event) error {
+	c.instance(&ev.By)
+	ev.Taint = Taints(c.u64())
+	if err := c.hook(ev); err != nil {
+		return err
+	}
+	return c.reserved(ev)
+}
+
+func (c *cursor) hook(ev *Event) error {
+	h := c.u32()
+	if h == 0 || h > math.MaxUint8 {
+		return malformed(ev, "unknown hook %d", h)
+	}
+	ev.Hook = Hook(h)
+	return nil
+}
+
+func (c *cursor) opened(ev *Event) error {
+	o := &ev.Opened
+	c.file(&o.File)
+	if o.File.Mount > MountInternal {
+		return malformed(ev, "unknown kind of mount %d", o.File.Mount)
+	}
+	class := c.u32()
+	if class == 0 || class > uint32(ClassLarge) {
+		return malformed(ev, "unknown class %d", class)
+	}
+	o.Class = Class(class)
+	if err := c.hook(ev); err != nil {
+		return err
+	}
+	n := c.u32()
+	if n > pathMax {
+		return malformed(ev, "path of %d bytes, at most %d", n, pathMax)
+	}
+	if err := c.reserved(ev); err != nil {
+		return err
+	}
+	o.Path.Cut = ev.Flags.Has(FlagPathCut)
+	o.Path.n = uint16(copy(o.Path.b[:], c.take(pathMax)[:n]))
+	return nil
 }
 
 func (c *cursor) file(f *File) {
@@ -147,7 +196,8 @@ func (c *cursor) program(ev *Event) error {
 	p := &ev.Program
 	c.file(&p.File)
 	c.file(&p.Backing)
-	if m := max(p.File.Mount, p.Backing.Mount); m > MountInternal {
+	c.file(&p.Script)
+	if m := max(p.File.Mount, p.Backing.Mount, p.Script.Mount); m > MountInternal {
 		return malformed(ev, "unknown kind of mount %d", m)
 	}
 	for _, id := range []*uint32{&p.Creds.UID, &p.Creds.GID, &p.Creds.SUID, &p.Creds.SGID,

@@ -74,6 +74,7 @@ func (l layout) put(raw []byte, path string, v any) {
 
 var structs = map[Kind]string{
 	KindExec: "record_exec", KindFork: "record_fork", KindExit: "record_exit", KindCgroup: "record_cgroup", KindSeen: "record_exec",
+	KindTaint: "record_taint", KindOpen: "record_open",
 }
 
 // sample returns a well formed record of a kind, with 3 drops, and what it says.
@@ -82,16 +83,16 @@ func sample(t testing.TB, kind Kind) (layout, []byte, Event) {
 	raw := make([]byte, l.s.Size)
 	ev := Event{
 		Kind: kind, CPU: 1, Number: 17, Time: 99, Flags: FlagFile | FlagInterpCut,
-		Process: Process{Instance: Instance{42, 1234, 77, 5}, TID: 43, Seen: true, Taints: TaintStateLost | 1<<15},
+		Process: Process{Instance: Instance{42, 1234, 77, 5}, TID: 43, Seen: true, Taints: TaintStateLost | 1<<15, OpensLost: true},
 	}
 	if kind == KindSeen {
 		ev.Number = 0
 	}
 	set := map[string]any{
-		"header.version": 1, "header.kind": int(kind), "header.size": int(l.s.Size), "header.cpu": 1,
+		"header.version": 2, "header.kind": int(kind), "header.size": int(l.s.Size), "header.cpu": 1,
 		"header.flags": int(ev.Flags), "header.number": int(ev.Number), "header.drops": 3, "header.time": 99,
 		"process.tgid": 42, "process.tid": 43, "process.start": 1234, "process.pidfd_ino": 77, "process.exec_id": 5,
-		"process.state": 1, "process.taint": "\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01",
+		"process.state": 1, "process.taint": "\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01" + strings.Repeat("\x00", 15) + "\x01",
 	}
 	switch kind {
 	case KindFork, KindExec, KindSeen:
@@ -103,6 +104,14 @@ func sample(t testing.TB, kind Kind) (layout, []byte, Event) {
 		ev.CgroupID, set["cgroup_id"] = 555, 555
 	case KindExit:
 		ev.Status, set["status"] = 7<<8, 7<<8
+	case KindTaint:
+		ev.By, ev.Taint, ev.Hook = Instance{50, 2000, 80, 9}, TaintTraced|1<<40, 200
+		set["by.tgid"], set["by.tid"], set["by.start"], set["by.pidfd_ino"], set["by.exec_id"] = 50, 51, 2000, 80, 9
+		set["taint"], set["hook"] = 1<<3|1<<40, 200
+	case KindOpen:
+		fillFile("file.", 3000, &ev.Opened.File, set)
+		ev.Opened.Class, ev.Opened.Path, ev.Hook = ClassModel, NewPath("/a/b.gguf"), 201
+		set["class"], set["hook"], set["path"], set["path_len"] = 2, 201, "/a/b.gguf??", 9
 	}
 	if kind == KindExec || kind == KindSeen {
 		fillSample(&ev.Program, set)
@@ -113,27 +122,28 @@ func sample(t testing.TB, kind Kind) (layout, []byte, Event) {
 	return l, raw, ev
 }
 
+// fillFile sets each field of f, and the member of the record it comes from,
+// to a value of its own, from v on.
+func fillFile(name string, v int, f *File, set map[string]any) {
+	*f = File{
+		Device: unix.Mkdev(uint32(v), uint32(v+10)), Inode: uint64(v + 1), Size: uint64(v + 2), Ctime: int64(v+3)*1e9 + int64(v+4),
+		Magic: uint64(v + 5), Links: uint32(v + 6), Generation: uint32(v + 7), Mode: uint32(v + 8), Writers: -2,
+		MmapWritable: int32(v + 9), Mount: MountInternal,
+	}
+	for member, value := range map[string]int{
+		"dev": v<<20 | (v + 10), "ino": v + 1, "size": v + 2, "ctime_sec": v + 3, "ctime_nsec": v + 4, "magic": v + 5,
+		"nlink": v + 6, "generation": v + 7, "mode": v + 8, "writecount": -2, "mmap_writable": v + 9, "mount": 3,
+	} {
+		set[name+member] = value
+	}
+}
+
 // fillSample sets each field of p, and the member of the record it comes from,
 // to a value of its own.
 func fillSample(p *Program, set map[string]any) {
-	for i, f := range []struct {
-		name string
-		file *File
-	}{{"file.", &p.File}, {"backing.", &p.Backing}} {
-		v := 1000 * (i + 1)
-		*f.file = File{
-			Device: uint64(v>>4) &^ 0xff, Inode: uint64(v + 1), Size: uint64(v + 2), Ctime: int64(v+3)*1e9 + int64(v+4),
-			Magic: uint64(v + 5), Links: uint32(v + 6), Generation: uint32(v + 7), Mode: uint32(v + 8), Writers: -2,
-			MmapWritable: int32(v + 9), Mount: MountInternal,
-		}
-		f.file.Device = unix.Mkdev(uint32(v), uint32(v+10))
-		for name, value := range map[string]int{
-			"dev": v<<20 | (v + 10), "ino": v + 1, "size": v + 2, "ctime_sec": v + 3, "ctime_nsec": v + 4, "magic": v + 5,
-			"nlink": v + 6, "generation": v + 7, "mode": v + 8, "writecount": -2, "mmap_writable": v + 9, "mount": 3,
-		} {
-			set[f.name+name] = value
-		}
-	}
+	fillFile("file.", 1000, &p.File, set)
+	fillFile("backing.", 2000, &p.Backing, set)
+	fillFile("script.", 4000, &p.Script, set)
 	p.Creds = Creds{UID: 1, GID: 2, SUID: 3, SGID: 4, EUID: 5, EGID: 6, FSUID: 7, FSGID: 8, Inheritable: 9, Permitted: 10,
 		Effective: 11, Bounding: 12, Ambient: 13, Securebits: 14, SeccompMode: 15, SeccompFilters: 16}
 	for i, name := range []string{"uid", "gid", "suid", "sgid", "euid", "egid", "fsuid", "fsgid", "inheritable", "permitted",
@@ -186,15 +196,15 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 		resize int
 		want   string
 	}{
-		"version":        {KindExec, "header.version", 2, 0, "malformed record 17 of cpu 1: version 2, want 1"},
+		"version":        {KindExec, "header.version", 1, 0, "malformed record 17 of cpu 1: version 1, want 2"},
 		"kind 0":         {KindExit, "header.kind", 0, 0, "unknown kind 0"},
-		"kind lost":      {KindExit, "header.kind", 6, 0, "unknown kind 6"},
-		"other kind":     {KindExit, "header.kind", 1, 0, "exec of 104 bytes that says 104, want 808"},
-		"size":           {KindFork, "header.size", 135, 0, "fork of 136 bytes that says 135, want 136"},
-		"truncated":      {KindFork, "header.cpu", 1, -1, "fork of 135 bytes that says 136, want 136"},
-		"trailing byte":  {KindCgroup, "header.cpu", 1, 1, "cgroup of 105 bytes that says 104, want 104"},
-		"no header":      {KindFork, "header.cpu", 1, -97, "39 bytes, a header has 40"},
-		"flags":          {KindFork, "header.flags", 1 << 14, 0, "unknown flags 0x4000"},
+		"kind lost":      {KindExit, "header.kind", 8, 0, "unknown kind 8"},
+		"other kind":     {KindExit, "header.kind", 1, 0, "exec of 120 bytes that says 120, want 888"},
+		"size":           {KindFork, "header.size", 151, 0, "fork of 152 bytes that says 151, want 152"},
+		"truncated":      {KindFork, "header.cpu", 1, -1, "fork of 151 bytes that says 152, want 152"},
+		"trailing byte":  {KindCgroup, "header.cpu", 1, 1, "cgroup of 121 bytes that says 120, want 120"},
+		"no header":      {KindFork, "header.cpu", 1, -113, "39 bytes, a header has 40"},
+		"flags":          {KindFork, "header.flags", 1 << 16, 0, "unknown flags 0x10000"},
 		"number 0":       {KindFork, "header.number", 0, 0, "fork with number 0"},
 		"numbered seen":  {KindSeen, "header.number", 1, 0, "seen with number 1"},
 		"state":          {KindFork, "process.state", 2, 0, "unknown state flags 0x2"},
@@ -204,7 +214,14 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 		"filename":       {KindExec, "filename_len", 129, 0, "text of 129 bytes, at most 128"},
 		"interp":         {KindExec, "interp_len", 1 << 31, 0, "text of 2147483648 bytes"},
 		"argv":           {KindExec, "argv_read", 129, 0, "text of 129 bytes"},
-		"reserved exit":  {KindExit, "reserved", 1, 0, "reserved word at byte 100 is 1"},
+		"reserved exit":  {KindExit, "reserved", 1, 0, "reserved word at byte 116 is 1"},
+		"reserved taint": {KindTaint, "reserved", 1, 0, "reserved word"},
+		"reserved open":  {KindOpen, "reserved", 1, 0, "reserved word"},
+		"hook":           {KindTaint, "hook", 0, 0, "unknown hook 0"},
+		"hook 256":       {KindOpen, "hook", 256, 0, "unknown hook 256"},
+		"class":          {KindOpen, "class", 4, 0, "unknown class 4"},
+		"path":           {KindOpen, "path_len", 257, 0, "path of 257 bytes, at most 256"},
+		"mount of open":  {KindOpen, "file.mount", 4, 0, "unknown kind of mount 4"},
 		"reserved creds": {KindExec, "creds.reserved", 1, 0, "reserved word"},
 		"reserved ns":    {KindExec, "namespaces.reserved", 1, 0, "reserved word"},
 	} {
@@ -248,7 +265,7 @@ func TestNames(t *testing.T) {
 		t.Errorf("taints %s", have)
 	}
 	for have, want := range map[string]string{
-		KindLost.String(): "lost", Kind(0).String(): "kind-0", Kind(7).String(): "kind-7",
+		KindLost.String(): "lost", Kind(0).String(): "kind-0", Kind(9).String(): "kind-9",
 		CauseRingFull.String(): "ring-full", CauseSkipped.String(): "skipped", Cause(9).String(): "cause-9",
 	} {
 		if have != want {

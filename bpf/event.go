@@ -18,10 +18,12 @@ const (
 	KindExit                   // the last thread of a process ended
 	KindCgroup                 // a process moved to another cgroup (v2)
 	KindSeen                   // a process that ran before the sensor did
+	KindTaint                  // something spoilt a process, or the host
+	KindOpen                   // a process opened code, a model or a large file
 	KindLost                   // records are missing
 )
 
-var kindNames = [...]string{"", "exec", "fork", "exit", "cgroup", "seen", "lost"}
+var kindNames = [...]string{"", "exec", "fork", "exit", "cgroup", "seen", "taint", "open", "lost"}
 
 // String returns the name of the kind, or its number when it is unknown.
 func (k Kind) String() string {
@@ -39,13 +41,17 @@ type Event struct {
 	Number  uint64 // of the record on that CPU, from 1; 0 for seen and lost
 	Time    uint64 // nanoseconds since boot, suspend included
 	Flags   Flags
-	Process Process // all but lost
+	Process Process // all but lost; taint: zero when it is the host that was spoilt
 
 	Parent    Instance // exec, seen: the parent; fork: the process that forked
 	ParentTID uint32   // the thread of it
 	CgroupID  uint64   // exec, seen, fork, cgroup: inode number of the v2 cgroup
 	Status    uint32   // exit: as wait(2) gives it
 	Program   Program  // exec, seen
+	Taint     Taints   // taint: what was set just now; Process.Taints has all
+	By        Instance // taint: who did it; zero: nobody known
+	Hook      Hook     // taint, open: what saw it
+	Opened    Opened   // open
 	Lost      Lost     // lost
 }
 
@@ -63,8 +69,12 @@ type Instance struct {
 type Process struct {
 	Instance
 	TID    uint32 // the thread that did it
-	Seen   bool   // runs a program whose exec was before the sensor
+	Seen   bool   // runs a program whose exec was before the sensor: its opens are not known
 	Taints Taints
+
+	// OpensLost: at least one file this program opened was not told. An exec
+	// ends it, a fork copies it.
+	OpensLost bool
 }
 
 // Flags are yes/no facts of an event.
@@ -86,8 +96,10 @@ const (
 	FlagArgvUnknown                     // the arguments could not be read
 	FlagFilenameCut                     // Filename is, or may be, longer than the record
 	FlagInterpCut                       // Interp is, or may be, longer than the record
+	FlagScript                          // Program.Script is set
+	FlagPathCut                         // the path of an opened file is longer than the record
 
-	flagsKnown = FlagInterpCut<<1 - 1
+	flagsKnown = FlagPathCut<<1 - 1
 )
 
 // Has reports whether all flags of g are set.
@@ -98,6 +110,7 @@ func (f Flags) Has(g Flags) bool { return f&g == g }
 type Program struct {
 	File       File // what /proc/PID/exe is; for a script, its interpreter
 	Backing    File // what the text is mapped from: on overlayfs, the file below
+	Script     File // with FlagScript: the file the kernel read "#!" from
 	Creds      Creds
 	Namespaces Namespaces
 	OldTID     uint32 // tid of the caller before exec made it the leader
@@ -183,34 +196,6 @@ func (t *Text) String() string { return string(t.b[:t.n]) }
 
 // Bytes returns the text without a copy; it is valid as long as t.
 func (t *Text) Bytes() []byte { return t.b[:t.n] }
-
-// Taints are what the kernel holds against a process. They stay until it
-// ends, and its children have them too.
-type Taints uint64
-
-// The taints, as bits (record.h).
-const (
-	TaintEventLoss  Taints = 1 << iota // a record about it was lost
-	TaintStateLost                     // its kernel state was lost, and any taint in it
-	TaintGeneration                    // its generation does not fit 32 bits
-)
-
-var taintNames = [...]string{"event-loss", "state-lost", "generation-overflow"}
-
-// Names returns the names of the taints that are set, nil when none is.
-func (t Taints) Names() []string {
-	var names []string
-	for bit := range 64 {
-		switch {
-		case t&(1<<bit) == 0:
-		case bit < len(taintNames):
-			names = append(names, taintNames[bit])
-		default:
-			names = append(names, fmt.Sprintf("taint-%d", bit))
-		}
-	}
-	return names
-}
 
 // Lost says that Count records of one CPU are missing.
 type Lost struct {

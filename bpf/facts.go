@@ -65,16 +65,17 @@ type program struct {
 	name, attach string
 	program      *ebpf.Program
 	kind         Kind // of the events it makes
+	signals      []string
 }
 
 // programs lists the programs in the order they are attached: exits first,
 // so that no state is handed over before its heir can be seen to exec.
 func (s *Sensor) programs() []program {
 	return []program{
-		{coreProgOnExit, "tp_btf/sched_process_exit", s.objects.OnExit, KindExit},
-		{coreProgOnExec, "tp_btf/sched_process_exec", s.objects.OnExec, KindExec},
-		{coreProgOnFork, "tp_btf/sched_process_fork", s.objects.OnFork, KindFork},
-		{coreProgOnCgroup, "tp_btf/cgroup_attach_task", s.objects.OnCgroup, KindCgroup},
-		{coreProgOnTask, "iter/task", s.objects.OnTask, KindSeen},
+		{coreProgOnExit, "tp_btf/sched_process_exit", s.objects.OnExit, KindExit, []string{"exit"}},
+		{coreProgOnExec, "tp_btf/sched_process_exec", s.objects.OnExec, KindExec, []string{"exec"}},
+		{coreProgOnFork, "tp_btf/sched_process_fork", s.objects.OnFork, KindFork, []string{"fork"}},
+		{coreProgOnCgroup, "tp_btf/cgroup_attach_task", s.objects.OnCgroup, KindCgroup, []string{"cgroup-move"}},
+		{coreProgOnTask, "iter/task", s.objects.OnTask, KindSeen, nil},
 	}
 }

@@ -8,18 +8,21 @@ import "time"
 // Limits of the record format (record.h).
 const (
 	textMax      = 128 // bytes of filename, interp and argv that a record carries
-	taintBytes   = 16
+	pathMax      = 256 // bytes of the path of an opened file
+	taintBytes   = 32
 	headerSize   = 40
-	processSize  = 56
+	processSize  = 72
 	parentSize   = 32
 	fileSize     = 64
 	counterSize  = 128
-	execSize     = headerSize + processSize + parentSize + 2*fileSize + 88 + 32 + 32 + 16 + 3*textMax
+	execSize     = headerSize + processSize + parentSize + 3*fileSize + 88 + 32 + 32 + 16 + 3*textMax
 	forkSize     = headerSize + processSize + parentSize + 8
 	exitSize     = headerSize + processSize + 8
 	cgroupSize   = headerSize + processSize + 8
+	taintSize    = headerSize + processSize + parentSize + 16
+	openSize     = headerSize + processSize + fileSize + 16 + pathMax
 	commSize     = 16
-	recordFormat = 1
+	recordFormat = 2
 )
 
 // Limits of this implementation.

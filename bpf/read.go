@@ -179,7 +179,7 @@ const (
 	counterDone    = 8
 	counterDrops   = 16
 	counterDropped = 24
-	counterStorage = counterDropped + 8*6
+	counterStorage = counterDropped + 8*8
 )
 
 func (s *Sensor) readCounters(table []byte) error {

@@ -8,8 +8,9 @@
 #ifndef JURAT_RECORD_H
 #define JURAT_RECORD_H
 
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 #define TEXT_MAX 128
+#define PATH_MAX 256
 
 enum record_kind {
 	RECORD_EXEC = 1,
@@ -17,7 +18,9 @@ enum record_kind {
 	RECORD_EXIT = 3,
 	RECORD_CGROUP = 4,
 	RECORD_SEEN = 5,
-	RECORD_KINDS = 6,
+	RECORD_TAINT = 6,
+	RECORD_OPEN = 7,
+	RECORD_KINDS = 8,
 };
 
 enum record_flag {
@@ -35,6 +38,8 @@ enum record_flag {
 	FLAG_ARGV_UNKNOWN = 1 << 11,   /* the arguments could not be read */
 	FLAG_FILENAME_CUT = 1 << 12,
 	FLAG_INTERP_CUT = 1 << 13,
+	FLAG_SCRIPT = 1 << 14,         /* script is set */
+	FLAG_PATH_CUT = 1 << 15,       /* the path is longer than the record */
 };
 
 enum state_flag {
@@ -46,7 +51,34 @@ enum taint {
 	TAINT_EVENT_LOSS = 0, /* a record about it was lost */
 	TAINT_STATE_LOST = 1, /* its state, and any earlier taint, was lost */
 	TAINT_GENERATION = 2, /* its generation does not fit 32 bits */
-	TAINT_BYTES = 16,
+	TAINT_TRACED = 3,
+	TAINT_MEMORY_WRITTEN = 4,
+	TAINT_MEMORY_WRITTEN_SELF = 5,
+	TAINT_MM_CHANGED = 6,
+	TAINT_NAMESPACE_CHANGED = 7,
+	TAINT_MOUNTED_OVER = 8,
+	TAINT_MEMFD_EXEC = 9,
+	TAINT_USERMODE_HELPER = 10,
+	TAINT_IO_URING = 11,
+	TAINT_USERFAULTFD = 12,
+	TAINT_MPROTECT_EXEC = 13,
+	TAINT_MODULE_LOADED = 14, /* of the host, as the next two */
+	TAINT_BPF_LOADED = 15,
+	TAINT_SENSOR_DISTURBED = 16,
+	TAINT_OPENS_LOST = 31, /* a record of an open of it was lost */
+	TAINT_BYTES = 32,
+};
+
+/* What saw a taint or an open. Tiers other than this one number from 64 on. */
+enum hook {
+	HOOK_EXEC = 1,
+};
+
+/* Why an open is told. */
+enum open_class {
+	CLASS_CODE = 1,
+	CLASS_MODEL = 2,
+	CLASS_LARGE = 3,
 };
 
 enum mount_kind {
@@ -119,6 +151,7 @@ struct record_exec {
 	struct record_parent parent;
 	struct record_file file;
 	struct record_file backing;
+	struct record_file script; /* the file "#!" was read from, where a hook told */
 	struct record_creds creds;
 	struct record_namespaces namespaces;
 	u64 cgroup_id;
@@ -154,12 +187,35 @@ struct record_cgroup {
 	u64 cgroup_id;
 };
 
+/* Something spoilt a process, or the host when process is zero. */
+struct record_taint {
+	struct record_header header;
+	struct record_process process;
+	struct record_parent by; /* who did it; zero: nobody known */
+	u64 taint;               /* bits set just now */
+	u32 hook;
+	u32 reserved;
+};
+
+struct record_open {
+	struct record_header header;
+	struct record_process process;
+	struct record_file file;
+	u32 class;
+	u32 hook;
+	u32 path_len;
+	u32 reserved;
+	char path[PATH_MAX]; /* the end of it, when cut */
+};
+
 /* Any record; it also keeps all of them in the object's type information. */
 union record {
 	struct record_exec exec;
 	struct record_fork fork;
 	struct record_exit exit;
 	struct record_cgroup cgroup;
+	struct record_taint taint;
+	struct record_open open;
 };
 
 /* The value of the map states. Kernel programs alone write it. */
@@ -181,7 +237,7 @@ struct counters {
 	u64 drops;
 	u64 dropped[RECORD_KINDS];
 	u64 storage; /* task states that could not be made */
-	u64 reserved[6];
+	u64 reserved[4];
 };
 
 #endif

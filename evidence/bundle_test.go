@@ -20,7 +20,7 @@ import (
 func sampleState() State {
 	return State{
 		At: 99, Alive: true, Generation: 2, Unmeasured: Known[uint64](0), Private: Known[uint64](0),
-		Tracer: Known[uint32](0), Missing: Known([]string{}),
+		Tracer: Known[uint32](0), Missing: Known([]string{}), Changed: Known([]string{}),
 	}
 }
 

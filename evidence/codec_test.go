@@ -5,6 +5,7 @@ package evidence
 
 import (
 	"bytes"
+	"encoding/json"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -17,10 +18,12 @@ func sampleEntries() []*Entry {
 	process.Script = Known(&Script{File: File{Digest: Unknown[Digest]("exited")}, Bound: "exec"})
 	process.Container = Known(&Container{Runtime: "podman", Image: Unknown[string]("unreadable"), Pod: Known("p")})
 	process.Ancestors = Known([]Ancestor{{Path: "/sbin/init", Digest: Tainted(Digest{Algorithm: "sha-256"}, "deleted", "memfd")}})
+	process.Code = Known(NewManifest([]CodeFile{{Digest: Hash{9}, Path: "/b.py"}, {Digest: Hash{2}, Path: "/a.py"}, {Digest: Hash{9}, Path: "/c.py"}}))
 	process.Exe = Tainted(File{ID: FileID{Ctime: math.MinInt64}, Digest: Unknown[Digest]("raced")}, "memfd")
 	return []*Entry{
 		{Version: 1, Kind: KindStart, Start: &Start{Reason: "first", BootID: make([]byte, 16), AgentDigest: Unknown[Digest]("unreadable"),
-			Programs: []Program{{Name: "on_exec", Tag: "00", Fired: true}}, Modules: Known("bpf"), Lockdown: Unknown[string]("no-lsm")}},
+			Programs: []Program{{Name: "on_exec", Tag: "00", Fired: true}}, Modules: Known("bpf"), Lockdown: Unknown[string]("no-lsm"),
+			Signals: []Signal{{Name: "exec", By: Known("tp_btf/sched_process_exec")}, {Name: "ptrace", By: Unknown[string]("tier-tracepoint")}}}},
 		{Version: 1, Kind: KindExec, At: 255, Instance: i, Exec: &Exec{Record: 256, Parent: *i, Exe: Unknown[File]("exited"), Cgroup: Known("/"), Taints: []string{"memfd"}}},
 		{Version: 1, Kind: KindProcess, At: 65535, Instance: i, Process: sampleProcess()},
 		{Version: 1, Kind: KindProcess, At: 65536, Instance: i, Process: process},
@@ -135,5 +138,29 @@ func TestReaderBuysNoMemory(t *testing.T) {
 	data := []byte{0x99, 0x0f, 0xff}
 	if n := testing.AllocsPerRun(10, func() { _ = decode(data, &x, files) }); n > 20 || cap(x) > firstItems {
 		t.Errorf("%v allocations, room for %d files", n, cap(x))
+	}
+}
+
+// TestJSONAndBack: what one program prints with --json another can read.
+func TestJSONAndBack(t *testing.T) {
+	for _, e := range sampleEntries() {
+		text, err := json.Marshal(e)
+		if err != nil {
+			t.Fatalf("%s: %v", e.Kind, err)
+		}
+		var back Entry
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Fatalf("%s: %v\n%s", e.Kind, err, text)
+		}
+		again, err := json.Marshal(&back)
+		if err != nil || !bytes.Equal(text, again) {
+			t.Errorf("%s: %v\n%s\n%s", e.Kind, err, text, again)
+		}
+	}
+	for _, bad := range []string{`{}`, `{"unknown":"x","value":"y"}`, `{"unknown":"x","tainted":["y"]}`, `{"value":"x","more":1}`} {
+		var v Value[string]
+		if json.Unmarshal([]byte(bad), &v) == nil {
+			t.Errorf("%s is taken for %v", bad, v)
+		}
 	}
 }

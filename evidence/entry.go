@@ -5,6 +5,7 @@ package evidence
 
 import (
 	"fmt"
+	"slices"
 )
 
 // EntryVersion is the only version of log entries there is.
@@ -36,6 +37,16 @@ func (k Kind) String() string {
 
 // MarshalText returns the name of the kind.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads the name of a kind.
+func (k *Kind) UnmarshalText(text []byte) error {
+	at := slices.Index(kindNames[:], string(text))
+	if at <= 0 {
+		return fmt.Errorf("unknown entry kind %q", text)
+	}
+	*k = Kind(at)
+	return nil
+}
 
 // Entry is one record of the log (spec/evidence.md section 4). Exactly the
 // body that Kind names is set.
@@ -103,6 +114,11 @@ func (e *Entry) check() error {
 	if e.Instance == nil && (e.Kind == KindExec || e.Kind == KindProcess || e.Kind == KindExit || e.Kind == KindRelease) {
 		return fmt.Errorf("entry of kind %s names no process instance", e.Kind)
 	}
+	if e.Kind == KindProcess {
+		if m, ok := e.Process.Code.Observed(); ok {
+			return m.check()
+		}
+	}
 	return nil
 }
 
@@ -145,6 +161,16 @@ type Start struct {
 	Capabilities uint64        `json:"capabilities"` // effective set of the agent
 	Modules      Value[string] `json:"lsm"`          // active Linux security modules
 	Lockdown     Value[string] `json:"lockdown"`
+	Signals      []Signal      `json:"signals"` // what this epoch can see, and what it cannot
+}
+
+// Signal is one sort of thing that happens on a host, and which hook of the
+// sensor sees it (spec/evidence.md section 4.2). A signal that nothing sees is
+// unknown for a reason; it is never left out.
+type Signal struct {
+	_    struct{}      `cbor:",toarray"`
+	Name string        `json:"name"`
+	By   Value[string] `json:"by"`
 }
 
 // Program is one kernel program of the sensor as loaded.

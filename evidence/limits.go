@@ -22,9 +22,11 @@ const (
 	MaxNonce      = 64        // bytes of a challenge (RFC 9711 section 4.1)
 	MinNonce      = 8
 	MaxPCRs       = 24
-	MaxMaps       = 4096 // executable mappings in one measurement
-	MaxText       = 4096 // bytes of any one text
-	MaxActions    = 32   // actions in one task
+	MaxMaps       = 4096     // executable mappings in one measurement
+	MaxText       = 4096     // bytes of any one text
+	MaxActions    = 32       // actions in one task
+	MaxSignals    = 64       // signals of one sensor
+	MaxManifest   = 96 << 10 // bytes of the files listed in one manifest
 )
 
 // Limits of the decoder itself.

@@ -45,8 +45,19 @@ type File struct {
 type Script struct {
 	_     struct{} `cbor:",toarray"`
 	File  File     `json:"file"`
-	Bound string   `json:"bound"` // how we know: "exec" (kernel's #!), "argument"
+	Bound string   `json:"bound"` // how we know: one of the Bound constants
 }
+
+// How a script is bound to the process that runs it, strongest first
+// (spec/evidence.md section 4.4).
+const (
+	BoundKernel   = "kernel"   // the kernel's own record of the file whose first line names the interpreter
+	BoundGate     = "gate"     // the file was held and hashed before the exec went on
+	BoundExec     = "exec"     // found by the name the kernel ran, after the fact
+	BoundArgument = "argument" // found by the name the interpreter was given
+	BoundModule   = "module"   // the file that the interpreter opened for the module it was told to run
+	BoundInline   = "inline"   // the text itself, an argument
+)
 
 // Credentials are a process's identity towards the kernel (spec/evidence.md
 // section 4.4).
@@ -96,13 +107,6 @@ type Container struct {
 	ID      string        `json:"id"`
 	Image   Value[string] `json:"image"`
 	Pod     Value[string] `json:"pod"`
-}
-
-// Manifest is a sorted set of code files, folded to one hash.
-type Manifest struct {
-	_     struct{} `cbor:",toarray"`
-	Root  Hash     `json:"root"` // RFC 6962 tree hash over the sorted digests
-	Count uint64   `json:"count"`
 }
 
 // Origin says how a process came to run what it runs.

@@ -63,10 +63,11 @@ type State struct {
 	Generation uint32          `json:"generation"`
 	Taints     []string        `json:"taints"`
 	Lost       uint64          `json:"lost"`          // kernel records lost in this epoch, all read up to now
-	Unmeasured Value[uint64]   `json:"unmeasured"`    // executable mappings without a measured file
+	Unmeasured Value[uint64]   `json:"unmeasured"`    // executable mappings, code files and models without a measured file
 	Private    Value[uint64]   `json:"private_pages"` // copied pages in file-backed executable mappings
 	Tracer     Value[uint32]   `json:"tracer"`        // pid of the tracer, 0: none
 	Missing    Value[[]string] `json:"missing_files"` // mapped or measured files changed since
+	Changed    Value[[]string] `json:"changed"`       // context that is not what was measured: "credentials", "namespaces", "cgroup", "root"
 }
 
 // Marshal returns the canonical bytes of r.

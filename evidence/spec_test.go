@@ -45,7 +45,7 @@ func TestSpecListsEveryField(t *testing.T) {
 	types := map[string]any{
 		"consistency": Consistency{}, "ima-tail": IMATail{}, "closing": Closing{}, "file": File{}, "file-id": FileID{},
 		"digest": Digest{}, "entry": Entry{}, "instance": Instance{}, "start": Start{}, "program": Program{}, "exec": Exec{},
-		"process": Process{}, "script": Script{}, "manifest": Manifest{}, "credentials": Credentials{}, "namespaces": Namespaces{},
+		"process": Process{}, "script": Script{}, "manifest": Manifest{}, "code-file": CodeFile{}, "signal": Signal{}, "credentials": Credentials{}, "namespaces": Namespaces{},
 		"container": Container{}, "ancestor": Ancestor{}, "exit": Exit{}, "loss": Loss{}, "taint": Taint{}, "release": Release{},
 		"checkpoint": Checkpoint{}, "header": Header{}, "quote": Quote{}, "pcr": PCR{}, "certification": Certification{}, "register": Register{}, "banks": Banks{},
 		"request": Request{}, "confirm": Confirm{}, "subject": Subject{}, "state": State{}, "leaf": wireLeaf{},

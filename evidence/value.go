@@ -4,6 +4,7 @@
 package evidence
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -174,4 +175,35 @@ func (v Value[T]) MarshalJSON() ([]byte, error) {
 		out.Value = &seen
 	}
 	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (v *Value[T]) UnmarshalJSON(data []byte) error {
+	*v = Value[T]{}
+	var in struct {
+		Value   json.RawMessage // null is a value: a pointer to nothing
+		Unknown string
+		Tainted []string
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&in); err != nil {
+		return err
+	}
+	if in.Value != nil {
+		if err := json.Unmarshal(in.Value, &v.value); err != nil {
+			return err
+		}
+	}
+	switch {
+	case in.Value == nil && in.Unknown != "" && len(in.Tainted) == 0:
+		v.state, v.reason = stateUnknown, in.Unknown
+	case in.Value != nil && in.Unknown == "" && len(in.Tainted) > 0:
+		v.state, v.taints = stateTainted, in.Tainted
+	case in.Value != nil && in.Unknown == "":
+		v.state = stateKnown
+	default:
+		return fmt.Errorf("field %s is not one of known, unknown, tainted", data)
+	}
+	return nil
 }

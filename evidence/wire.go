@@ -56,7 +56,7 @@ func (x *Instance) wire(c *codec) {
 }
 
 func (x *Start) wire(c *codec) {
-	c.array(13)
+	c.array(14)
 	text(&x.Reason, c)
 	unsigned(&x.Epoch, c)
 	octets(&x.BootID, c)
@@ -70,6 +70,13 @@ func (x *Start) wire(c *codec) {
 	unsigned(&x.Capabilities, c)
 	field(&x.Modules, text, c)
 	field(&x.Lockdown, text, c)
+	list(&x.Signals, MaxSignals, (*Signal).wire, c)
+}
+
+func (x *Signal) wire(c *codec) {
+	c.array(2)
+	text(&x.Name, c)
+	field(&x.By, text, c)
 }
 
 func (x *Program) wire(c *codec) {
@@ -129,9 +136,16 @@ func (x *Script) wire(c *codec) {
 }
 
 func (x *Manifest) wire(c *codec) {
-	c.array(2)
+	c.array(3)
 	hash(&x.Root, c)
 	unsigned(&x.Count, c)
+	list(&x.Files, MaxElements, (*CodeFile).wire, c)
+}
+
+func (x *CodeFile) wire(c *codec) {
+	c.array(2)
+	hash(&x.Digest, c)
+	text(&x.Path, c)
 }
 
 func (x *Credentials) wire(c *codec) {
@@ -300,7 +314,7 @@ func (x *Subject) wire(c *codec) {
 }
 
 func (x *State) wire(c *codec) {
-	c.array(9)
+	c.array(10)
 	unsigned(&x.At, c)
 	boolean(&x.Alive, c)
 	unsigned(&x.Generation, c)
@@ -310,6 +324,7 @@ func (x *State) wire(c *codec) {
 	field(&x.Private, unsigned[uint64], c)
 	field(&x.Tracer, unsigned[uint32], c)
 	field(&x.Missing, texts, c)
+	field(&x.Changed, texts, c)
 }
 
 func (x *Consistency) wire(c *codec) {

@@ -15,7 +15,7 @@ import (
 // sandwich (spec/evidence.md section 7.1). Lost is left to the caller, who
 // counts the kernel's records.
 func (m *Meter) Look(pidfd int, p *Pins) evidence.State {
-	s := evidence.State{At: m.boot()}
+	s := evidence.State{At: m.boot(), Changed: evidence.Unknown[[]string]("not-collected")}
 	t, err := m.attach(pidfd)
 	if err != nil {
 		return blind(s, reasonExited)
@@ -44,6 +44,7 @@ func blind(s evidence.State, reason string) evidence.State {
 	s.Private = evidence.Unknown[uint64](reason)
 	s.Tracer = evidence.Unknown[uint32](reason)
 	s.Missing = evidence.Unknown[[]string](reason)
+	s.Changed = evidence.Unknown[[]string](reason)
 	return s
 }
 

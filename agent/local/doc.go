@@ -11,7 +11,8 @@
 //	client: {"v":1,"op":"proof","delegation":"…","method":"GET","url":"…"}\n
 //	server: {"authorization":"DPoP …","dpop":"…","expires_at":…}\n     and closes
 //
-// The client waits for the greeting: only what is written after it carries the
+// An answer is one line; that to "events" is a line an event, until the client
+// hangs up. The client waits for the greeting: only what is written after it carries the
 // kernel's word on who wrote it. Nothing in a request says who asks, because
 // nothing a process says about itself would be believed.
 //

@@ -32,6 +32,12 @@ const (
 	OpProof      = "proof"      // the two headers of one HTTP request
 	OpStatus     = "status"     // how the agent is
 	OpBundle     = "bundle"     // the last evidence sent; root only
+
+	// What an operator asks; root only.
+	OpProcesses    = "processes"    // every process the sensor knows
+	OpEvents       = "events"       // what happens, until the client hangs up
+	OpMeasurements = "measurements" // every file whose digest is known
+	OpExplain      = "explain"      // one process, measured now
 )
 
 // Greeting is what the server says first.
@@ -52,6 +58,7 @@ type Request struct {
 	Method     string   `json:"method,omitempty"`    // proof
 	URL        string   `json:"url,omitempty"`       // proof
 	Nonce      string   `json:"nonce,omitempty"`     // proof: what the resource demanded (RFC 9449 section 9)
+	PID        uint32   `json:"pid,omitempty"`       // explain: in the initial namespace
 }
 
 // Credential is the answer to OpCredential.
@@ -203,7 +210,12 @@ func (r *Request) check() error {
 		if r.Method == "" || r.URL == "" {
 			return fmt.Errorf("request for a proof names no method or no url")
 		}
-	case OpStatus, OpBundle:
+	case OpExplain:
+		allowed.PID = r.PID
+		if r.PID == 0 {
+			return fmt.Errorf("request to explain names no pid")
+		}
+	case OpStatus, OpBundle, OpProcesses, OpEvents, OpMeasurements:
 	default:
 		return fmt.Errorf("unknown operation %q", r.Op)
 	}

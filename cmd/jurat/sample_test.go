@@ -99,7 +99,7 @@ func sampleBundle(t testing.TB) []byte {
 	}
 	state := evidence.State{
 		At: 101e9, Alive: true, Generation: 2, Taints: []string{}, Lost: 2, Unmeasured: evidence.Known[uint64](0),
-		Private: evidence.Known[uint64](0), Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{}),
+		Private: evidence.Known[uint64](0), Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{}), Changed: evidence.Known([]string{}),
 	}
 	after := state
 	after.At, after.Alive, after.Taints, after.Private = 102e9, false, []string{"ptrace"}, evidence.Unknown[uint64]("exited")

@@ -62,10 +62,10 @@ func (t *theatre) command(w workload, options, args []string) (*exec.Cmd, func()
 	cmd := exec.CommandContext(t.ctx, filepath.Join(t.Bin, "jurat"), argv...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: w.user, Gid: w.user}}
-	if !w.inUnit || t.cgroup.dir == "" {
+	if !w.inUnit || t.cgroup.Dir == "" {
 		return cmd, func() {}, nil
 	}
-	dir, err := os.Open(t.cgroup.dir)
+	dir, err := os.Open(t.cgroup.Dir)
 	if err != nil {
 		return nil, nil, err
 	}

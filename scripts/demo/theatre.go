@@ -10,11 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 
 	"github.com/jurat-dev/jurat/scripts/internal/stage"
 )
@@ -36,7 +32,7 @@ type theatre struct {
 	audience string
 	key      string // alice's private key
 	agent    string // path of the workload's binary
-	cgroup   *cgroup
+	cgroup   *stage.Unit
 	task     string   // id of the approved delegation
 	decided  []string // "allow" and "deny", as the broker's log must hold them
 }
@@ -47,13 +43,13 @@ func newTheatre(ctx context.Context, show *show) (*theatre, error) {
 		return nil, err
 	}
 	t := &theatre{Stage: s, ctx: ctx, show: show, agent: s.Path("invoice-agent")}
-	if t.cgroup, err = newCgroup(fmt.Sprintf("invoice-agent@%d.service", os.Getpid())); err != nil {
+	if t.cgroup, err = stage.NewUnit(fmt.Sprintf("invoice-agent@%d.service", os.Getpid())); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return t, nil
 }
 
-func (t *theatre) close() error { return errors.Join(t.Close(), t.cgroup.remove()) }
+func (t *theatre) close() error { return errors.Join(t.Close(), t.cgroup.Remove()) }
 
 func (t *theatre) startTPMs() ([]string, error) {
 	for _, name := range []string{"h1", "h2"} {
@@ -106,24 +102,9 @@ func (t *theatre) startAgents() ([]string, error) {
 }
 
 // startResource builds and runs the protected service.
-func (t *theatre) startResource() ([]string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		return nil, err
-	}
-	t.audience = "http://" + address
-	service := t.Path("sample-resource")
-	if err := t.build(service, "./scripts/sample-resource", ""); err != nil {
-		return nil, err
-	}
-	if _, err := t.Start("invoices", nil, service, "-listen", address, "-issuer", t.Issuer, "-audience", t.audience); err != nil {
-		return nil, err
-	}
-	return []string{t.audience}, t.WaitHTTP(t.audience + "/healthz")
+func (t *theatre) startResource() (_ []string, err error) {
+	t.audience, err = t.StartResource()
+	return []string{t.audience}, err
 }
 
 func (t *theatre) registerWorkload() ([]string, error) {
@@ -134,7 +115,6 @@ func (t *theatre) registerWorkload() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := t.Path("workload.yaml")
 	text := fmt.Sprintf(`kind: Machine
 name: demo
 boot: {pcrs: {}}
@@ -152,42 +132,21 @@ context:
   cgroups: any
   containers: [none]
   ancestors: any
-`, workloadID, digest, t.cgroup.unit(), user, user)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+`, workloadID, digest, t.cgroup.Name(), user, user)
+	if err := t.Apply(text); err != nil {
 		return nil, err
 	}
-	if _, err := t.Jurat("apply", "-f", file); err != nil {
-		return nil, err
-	}
-	return []string{workloadID, digest, fmt.Sprintf("unit %s, user %d", orNone(t.cgroup.unit()), user)}, nil
+	return []string{workloadID, digest, fmt.Sprintf("unit %s, user %d", orNone(t.cgroup.Name()), user)}, nil
 }
 
-func (t *theatre) registerApprover() ([]string, error) {
-	t.key = t.Path("alice")
-	if _, err := t.Run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", approver, "-f", t.key); err != nil {
-		return nil, err
-	}
-	public, err := os.ReadFile(t.key + ".pub")
-	if err != nil {
-		return nil, err
-	}
-	line := strings.Join(strings.Fields(string(public))[:2], " ")
-	file := t.Path("approver.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, "kind: Approver\nname: %s\nkeys: [%q]\n", approver, line), 0o600); err != nil {
-		return nil, err
-	}
-	_, err = t.Jurat("apply", "-f", file)
+func (t *theatre) registerApprover() (_ []string, err error) {
+	t.key, err = t.AddApprover(approver)
 	return nil, err
 }
 
-// build compiles one of the samples, as a static binary that any user may run.
-func (t *theatre) build(out, pkg, build string) error {
-	cmd := exec.CommandContext(t.ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.build="+build, "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s: %v: %s", pkg, err, text)
-	}
-	return os.Chmod(out, 0o755)
+// build compiles a sample under a version.
+func (t *theatre) build(out, pkg, version string) error {
+	return t.Build(out, pkg, "-X main.build="+version)
 }
 
 func fileDigest(path string) (string, error) {
@@ -204,51 +163,6 @@ func orNone(unit string) string {
 		return "(none: no cgroup v2 here)"
 	}
 	return unit
-}
-
-// cgroup stands for the systemd unit that a real workload runs in: the demo
-// makes the directory that systemd would.
-type cgroup struct {
-	dir  string // "" where the machine has no writable cgroup v2
-	name string
-}
-
-func newCgroup(name string) (*cgroup, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		before, after, _ := strings.Cut(line, " - ")
-		fields := strings.Fields(before)
-		if len(fields) < 5 || !strings.HasPrefix(after, "cgroup2 ") || fields[3] != "/" {
-			continue
-		}
-		dir := filepath.Join(fields[4], "system.slice", name)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			continue // read-only, as in some containers
-		}
-		return &cgroup{dir: dir, name: name}, nil
-	}
-	return new(cgroup), nil
-}
-
-func (c *cgroup) unit() string {
-	if c.dir == "" {
-		return ""
-	}
-	return c.name
-}
-
-func (c *cgroup) remove() error {
-	if c.dir == "" {
-		return nil
-	}
-	if err := os.Remove(c.dir); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	os.Remove(filepath.Dir(c.dir)) // only if the demo made it: a slice in use stays
-	return nil
 }
 
 // decode reads one JSON object the command line printed.

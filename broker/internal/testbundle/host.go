@@ -292,5 +292,5 @@ func Process(at uint64) *evidence.Process {
 
 func look(at uint64, generation uint32) evidence.State {
 	return evidence.State{At: at, Alive: true, Generation: generation, Taints: []string{}, Unmeasured: evidence.Known[uint64](0),
-		Private: evidence.Known[uint64](0), Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{})}
+		Private: evidence.Known[uint64](0), Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{}), Changed: evidence.Known([]string{})}
 }

@@ -125,7 +125,7 @@ func (w *World) Ask(instance evidence.Instance, entry uint64) {
 func Look(at uint64) evidence.State {
 	return evidence.State{
 		At: at, Alive: true, Generation: Instance().Generation, Taints: []string{}, Unmeasured: evidence.Known[uint64](0), Private: evidence.Known[uint64](0),
-		Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{}),
+		Tracer: evidence.Known[uint32](0), Missing: evidence.Known([]string{}), Changed: evidence.Known([]string{}),
 	}
 }
 
