@@ -114,7 +114,8 @@ func (s *Sensor) load(ringBytes int) error {
 		return fmt.Errorf("reading the embedded object: %w", err)
 	}
 	spec.Maps[coreMapEvents].MaxEntries = uint32(ringBytes)
-	spec.Maps[coreMapCounters].MaxEntries = uint32(cpus)
+	slots := cpus * slotsPerCPU
+	spec.Maps[coreMapCounters].MaxEntries = uint32(slots)
 	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
 		return refused("loading", err)
 	}
@@ -124,12 +125,12 @@ func (s *Sensor) load(ringBytes int) error {
 	if s.ring, err = ringbuf.NewReader(s.objects.Events); err != nil {
 		return refused("opening the event ring", err)
 	}
-	s.cpus = make([]position, cpus)
+	s.cpus = make([]position, slots)
 	for i := range s.cpus {
 		s.cpus[i].next = 1
 	}
-	s.consumed = make([]atomic.Uint64, cpus)
-	s.table = make([]byte, cpus*counterSize)
+	s.consumed = make([]atomic.Uint64, slots)
+	s.table = make([]byte, slots*counterSize)
 	s.deliver = delivery{cpu: nobody}
 	return nil
 }
