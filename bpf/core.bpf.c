@@ -21,9 +21,43 @@
 #include "headers/bpf_helpers.h"
 #include "record.h"
 #include "facts.h"
-#include "ring.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Set by user space: when all programs were attached, in ns since boot; 0 before. */
+u64 attached_at;
+/* Set by user space once the iterator has visited every task. */
+u64 seeded;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} events SEC(".maps");
+
+/* Indexed by CPU; sized to the CPUs there may be when loaded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+/* On the group leader; on another thread only while it inherits by exec. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct state);
+} states SEC(".maps");
+
+/* Apart from states, so that user space writing one can never undo an exec. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct measured);
+} measured SEC(".maps");
 
 /* Where the iterator builds its record; one iteration runs at a time. */
 struct {
@@ -33,40 +67,67 @@ struct {
 	__type(value, union record);
 } scratch SEC(".maps");
 
-/* Set by user space once programs on LSM hooks were seen to fire: each exec must pass them. */
-u64 hooks_expected;
-
-/* What the LSM hooks of this exec saw: the script, and the kernel's own digest. */
-static __always_inline u32 fill_hooked(struct record_exec *r, struct pending *hooked)
+static __always_inline struct counters *this_cpu(void)
 {
-	u32 flags = 0;
+	u32 cpu = bpf_get_smp_processor_id();
 
-	__builtin_memset(&r->script, 0, sizeof(r->script));
-	r->digest_source = DIGEST_NONE;
-	r->digest_algorithm = 0;
-	__builtin_memset(r->digest, 0, sizeof(r->digest));
-	if (!hooked || !hooked->committed)
-		return 0;
-	if (hooked->steps > 1) {
-		r->script = hooked->script;
-		flags = FLAG_SCRIPT;
-	}
-	if (hooked->digest_source) {
-		r->digest_source = hooked->digest_source;
-		r->digest_algorithm = hooked->digest_algorithm;
-		__builtin_memcpy(r->digest, hooked->digest, sizeof(r->digest));
-	}
-	return flags;
+	return bpf_map_lookup_elem(&counters, &cpu);
 }
 
-/* The exec is over: nothing of it is left for the next. */
-static __always_inline void settle(struct pending *hooked)
+/*
+ * The state of a process, made if there is none. That is as it should be for
+ * a process from before the sensor which the iterator has not reached yet.
+ * Afterwards it means that a state was lost, and whatever it said with it.
+ */
+static __always_inline struct state *state_of(struct task_struct *leader, struct counters *c)
 {
-	if (!hooked)
-		return;
-	hooked->steps = 0;
-	hooked->committed = 0;
-	hooked->digest_source = DIGEST_NONE;
+	struct state *s = bpf_task_storage_get(&states, leader, NULL, 0);
+	if (s)
+		return s;
+	struct state fresh = { .generation = leader->self_exec_id, .flags = STATE_SEEN };
+	if (seeded || (attached_at && leader->start_boottime > attached_at))
+		fresh.taint[TAINT_STATE_LOST] = 1;
+	s = bpf_task_storage_get(&states, leader, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!s && c)
+		c->storage++;
+	return s;
+}
+
+/* Numbers a record and finds room for it. No room: counted, and s is tainted. */
+static __always_inline void *begin(struct counters *c, struct state *s, u32 kind, u64 size)
+{
+	if (!c) {
+		if (s)
+			s->taint[TAINT_EVENT_LOSS] = 1;
+		return NULL;
+	}
+	u64 number = ++c->number;
+	struct record_header *h = bpf_ringbuf_reserve(&events, size, 0);
+	if (!h) {
+		if (s)
+			s->taint[TAINT_EVENT_LOSS] = 1;
+		c->dropped[kind]++;
+		c->drops++;
+		c->done = number;
+		return NULL;
+	}
+	h->version = RECORD_VERSION;
+	h->kind = kind;
+	h->size = size;
+	h->cpu = bpf_get_smp_processor_id();
+	h->flags = s ? 0 : FLAG_NO_STATE;
+	h->number = number;
+	h->drops = c->drops;
+	h->time = bpf_ktime_get_boot_ns();
+	return h;
+}
+
+static __always_inline void end(struct counters *c, struct record_header *h)
+{
+	u64 number = h->number;
+
+	bpf_ringbuf_submit(h, BPF_RB_NO_WAKEUP);
+	c->done = number;
 }
 
 /* Exec by a thread has made it the leader by now; old_pid is what it was. */
@@ -79,21 +140,14 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 
 	if (s) {
 		s->generation = generation;
-		s->flags &= ~(STATE_SEEN | STATE_CREDENTIALS);
+		s->flags &= ~STATE_SEEN;
 		if (generation >> 32)
 			s->taint[TAINT_GENERATION] = 1;
 	}
-	struct pending *hooked = bpf_task_storage_get(&pending, p, NULL, 0);
-	if (hooks_expected && c && !(hooked && hooked->committed))
-		c->silent++;
 	struct record_exec *r = begin(c, s, RECORD_EXEC, sizeof(*r));
-	if (!r) {
-		settle(hooked);
+	if (!r)
 		return 0;
-	}
 	u32 flags = old_pid != p->pid ? FLAG_THREAD_EXEC : 0;
-	flags |= fill_hooked(r, hooked);
-	settle(hooked);
 	fill_process(&r->process, p, p, s);
 	flags |= fill_program(r, p);
 	if (BPF_CORE_READ_BITFIELD_PROBED(bprm, secureexec))
@@ -106,6 +160,7 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 		r->argv_len = r->argv_read = 0;
 		flags |= FLAG_ENV_UNKNOWN | FLAG_ARGV_UNKNOWN;
 	}
+	__builtin_memset(&r->script, 0, sizeof(r->script));
 	r->old_tid = old_pid;
 	r->argc = bprm->argc;
 	long n = bpf_probe_read_kernel_str(r->filename, TEXT_MAX, bprm->filename);

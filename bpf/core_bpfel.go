@@ -16,20 +16,18 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	coreMapCounters      = "counters"
-	coreMapEvents        = "events"
-	coreMapMeasured      = "measured"
-	coreMapPending       = "pending"
-	coreMapScratch       = "scratch"
-	coreMapStates        = "states"
-	coreProgOnCgroup     = "on_cgroup"
-	coreProgOnExec       = "on_exec"
-	coreProgOnExit       = "on_exit"
-	coreProgOnFork       = "on_fork"
-	coreProgOnTask       = "on_task"
-	coreVarAttachedAt    = "attached_at"
-	coreVarHooksExpected = "hooks_expected"
-	coreVarSeeded        = "seeded"
+	coreMapCounters   = "counters"
+	coreMapEvents     = "events"
+	coreMapMeasured   = "measured"
+	coreMapScratch    = "scratch"
+	coreMapStates     = "states"
+	coreProgOnCgroup  = "on_cgroup"
+	coreProgOnExec    = "on_exec"
+	coreProgOnExit    = "on_exit"
+	coreProgOnFork    = "on_fork"
+	coreProgOnTask    = "on_task"
+	coreVarAttachedAt = "attached_at"
+	coreVarSeeded     = "seeded"
 )
 
 // loadCore returns the embedded CollectionSpec for core.
@@ -88,7 +86,6 @@ type coreMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
 	Events   *ebpf.MapSpec `ebpf:"events"`
 	Measured *ebpf.MapSpec `ebpf:"measured"`
-	Pending  *ebpf.MapSpec `ebpf:"pending"`
 	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
 	States   *ebpf.MapSpec `ebpf:"states"`
 }
@@ -97,9 +94,8 @@ type coreMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type coreVariableSpecs struct {
-	AttachedAt    *ebpf.VariableSpec `ebpf:"attached_at"`
-	HooksExpected *ebpf.VariableSpec `ebpf:"hooks_expected"`
-	Seeded        *ebpf.VariableSpec `ebpf:"seeded"`
+	AttachedAt *ebpf.VariableSpec `ebpf:"attached_at"`
+	Seeded     *ebpf.VariableSpec `ebpf:"seeded"`
 }
 
 // coreObjects contains all objects after they have been loaded into the kernel.
@@ -125,7 +121,6 @@ type coreMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
 	Events   *ebpf.Map `ebpf:"events"`
 	Measured *ebpf.Map `ebpf:"measured"`
-	Pending  *ebpf.Map `ebpf:"pending"`
 	Scratch  *ebpf.Map `ebpf:"scratch"`
 	States   *ebpf.Map `ebpf:"states"`
 }
@@ -135,7 +130,6 @@ func (m *coreMaps) Close() error {
 		m.Counters,
 		m.Events,
 		m.Measured,
-		m.Pending,
 		m.Scratch,
 		m.States,
 	)
@@ -145,9 +139,8 @@ func (m *coreMaps) Close() error {
 //
 // It can be passed to loadCoreObjects or ebpf.CollectionSpec.LoadAndAssign.
 type coreVariables struct {
-	AttachedAt    *ebpf.Variable `ebpf:"attached_at"`
-	HooksExpected *ebpf.Variable `ebpf:"hooks_expected"`
-	Seeded        *ebpf.Variable `ebpf:"seeded"`
+	AttachedAt *ebpf.Variable `ebpf:"attached_at"`
+	Seeded     *ebpf.Variable `ebpf:"seeded"`
 }
 
 // corePrograms contains all programs after they have been loaded into the kernel.

@@ -11,8 +11,6 @@
 #define RECORD_VERSION 2
 #define TEXT_MAX 128
 #define PATH_MAX 256
-#define DIGEST_MAX 32
-#define SLOTS 4 /* counters for each CPU */
 
 enum record_kind {
 	RECORD_EXEC = 1,
@@ -46,7 +44,6 @@ enum record_flag {
 
 enum state_flag {
 	STATE_SEEN = 1 << 0, /* runs a program whose exec was before the sensor */
-	STATE_CREDENTIALS = 1 << 1, /* ids or capabilities are no longer those of the exec */
 };
 
 /* Index into the taint bytes of a task; bit number in the reader. */
@@ -82,13 +79,6 @@ enum open_class {
 	CLASS_CODE = 1,
 	CLASS_MODEL = 2,
 	CLASS_LARGE = 3,
-};
-
-/* Who made a digest that the kernel has: see struct pending. */
-enum digest_source {
-	DIGEST_NONE = 0,
-	DIGEST_IMA = 1,      /* of the whole file; algorithm as enum hash_algo has it */
-	DIGEST_FSVERITY = 2, /* of the Merkle tree's description; algorithm as FS_VERITY_HASH_ALG_ has it */
 };
 
 enum mount_kind {
@@ -162,9 +152,6 @@ struct record_exec {
 	struct record_file file;
 	struct record_file backing;
 	struct record_file script; /* the file "#!" was read from, where a hook told */
-	u32 digest_source;         /* of file, where a hook told */
-	u32 digest_algorithm;
-	u8 digest[DIGEST_MAX];
 	struct record_creds creds;
 	struct record_namespaces namespaces;
 	u64 cgroup_id;
@@ -243,28 +230,14 @@ struct measured {
 	u64 generation;
 };
 
-/* The value of the map pending: an exec between its first LSM hook and its tracepoint. */
-struct pending {
-	struct record_file script; /* the file exec was asked to run; with steps above 1, a script */
-	u32 steps;                 /* files exec has looked at: scripts, then what runs them */
-	u32 committed;             /* it passed the point of no return */
-	u32 digest_source;
-	u32 digest_algorithm;
-	u8 digest[DIGEST_MAX];
-	u64 mem_pid; /* struct pid whose mem file is being opened for writing */
-	u64 bpf_cmd; /* of the bpf(2) in progress */
-};
-
-/* One per slot, written by one program at a time. */
+/* One per CPU, written by that CPU alone. */
 struct counters {
 	u64 number; /* of the last record begun */
 	u64 done;   /* of the last record submitted or given up */
 	u64 drops;
 	u64 dropped[RECORD_KINDS];
 	u64 storage; /* task states that could not be made */
-	u64 busy;    /* claimed; slots after the first of a CPU */
-	u64 silent;  /* execs that did not pass the LSM hooks */
-	u64 reserved[2];
+	u64 reserved[4];
 };
 
 #endif

@@ -114,8 +114,7 @@ func (s *Sensor) load(ringBytes int) error {
 		return fmt.Errorf("reading the embedded object: %w", err)
 	}
 	spec.Maps[coreMapEvents].MaxEntries = uint32(ringBytes)
-	slots := cpus * slotsPerCPU
-	spec.Maps[coreMapCounters].MaxEntries = uint32(slots)
+	spec.Maps[coreMapCounters].MaxEntries = uint32(cpus)
 	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
 		return refused("loading", err)
 	}
@@ -125,12 +124,12 @@ func (s *Sensor) load(ringBytes int) error {
 	if s.ring, err = ringbuf.NewReader(s.objects.Events); err != nil {
 		return refused("opening the event ring", err)
 	}
-	s.cpus = make([]position, slots)
+	s.cpus = make([]position, cpus)
 	for i := range s.cpus {
 		s.cpus[i].next = 1
 	}
-	s.consumed = make([]atomic.Uint64, slots)
-	s.table = make([]byte, slots*counterSize)
+	s.consumed = make([]atomic.Uint64, cpus)
+	s.table = make([]byte, cpus*counterSize)
 	s.deliver = delivery{cpu: nobody}
 	return nil
 }

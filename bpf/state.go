@@ -18,16 +18,8 @@ type State struct {
 	Generation uint32
 	Measured   bool // MarkMeasured was called for this very generation
 	Seen       bool // runs a program whose exec was before the sensor
-	// CredentialsChanged: see Process.
-	CredentialsChanged bool
-	Taints             Taints
+	Taints     Taints
 }
-
-// Bits of Flags (record.h).
-const (
-	stateSeen        = 1 << 0
-	stateCredentials = 1 << 1
-)
 
 // kernelState is struct state of record.h.
 type kernelState struct {
@@ -75,10 +67,8 @@ func (s *Sensor) state(pidfd int) (State, uint64, error) {
 		return State{
 			Generation: generation(after.Generation),
 			Measured:   known && measured == after.Generation,
-			Seen:       after.Flags&stateSeen != 0,
-
-			CredentialsChanged: after.Flags&stateCredentials != 0,
-			Taints:             taints,
+			Seen:       after.Flags&1 != 0,
+			Taints:     taints,
 		}, after.Generation, nil
 	}
 	return State{}, 0, fmt.Errorf("state of pidfd %d: changed on each of %d reads", pidfd, stateTries)
