@@ -29,7 +29,7 @@ func fileDigest(t testing.TB, m *Meter, path string) evidence.Value[evidence.Dig
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m.digest(context.Background(), source{path: fd, seen: seen, limit: MaxFile})
+	return m.digest(context.Background(), &source{path: fd, seen: seen, limit: MaxFile})
 }
 
 func sourceOf(v evidence.Value[evidence.Digest]) string {
@@ -286,7 +286,7 @@ func TestCacheInodeGeneration(t *testing.T) {
 		source     string
 	}{{5, evidence.SourceRead}, {5, evidence.SourceCache}, {6, evidence.SourceRead}, {0, evidence.SourceCache}} {
 		k.Generation = step.generation
-		d := m.digest(context.Background(), source{path: fd, seen: seen, kernel: &k, limit: MaxFile})
+		d := m.digest(context.Background(), &source{path: fd, seen: seen, kernel: &k, limit: MaxFile})
 		if sourceOf(d) != step.source {
 			t.Errorf("generation %d: from %q, want %q", step.generation, sourceOf(d), step.source)
 		}

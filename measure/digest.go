@@ -45,7 +45,7 @@ func (s *source) quiet() bool {
 
 // digest returns the digest of a file, from the cache or by reading it.
 // It says nothing about whether anybody runs it.
-func (m *Meter) digest(ctx context.Context, s source) evidence.Value[evidence.Digest] {
+func (m *Meter) digest(ctx context.Context, s *source) evidence.Value[evidence.Digest] {
 	magic, err := fileSystem(s.path)
 	if err != nil {
 		return evidence.Unknown[evidence.Digest](reasonUnreadable)
@@ -54,11 +54,11 @@ func (m *Meter) digest(ctx context.Context, s source) evidence.Value[evidence.Di
 		return evidence.Unknown[evidence.Digest](reason)
 	}
 	for range maxTries {
-		if d, ok := m.cached(&s); ok {
+		if d, ok := m.cached(s); ok {
 			return d
 		}
 		s.settle(m.now)
-		d, again := m.readOnce(ctx, &s)
+		d, again := m.readOnce(ctx, s)
 		if !again {
 			return d
 		}

@@ -4,6 +4,7 @@
 package measure
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -23,6 +24,10 @@ type Config struct {
 	Boot   func() uint64    // nanoseconds since boot, suspend included; nil: the kernel's
 	// Environment names the variables whose values are recorded.
 	Environment []string
+	// Inputs is the directory where the host's operator declares what units
+	// read besides code: a file for each unit, "agent.service" or, for all of a
+	// template, "agent@.service", with one absolute path a line. "": there is none.
+	Inputs string
 }
 
 // Meter measures processes. It may be used by several goroutines; one at a
@@ -138,4 +143,17 @@ func sinceBoot() uint64 {
 		return 0
 	}
 	return uint64(ts.Nano())
+}
+
+// Digest returns the digest of what an open file holds, and which file it
+// hashed, as fstat shows it. fd stays the caller's. It returns before long when
+// ctx ends.
+func (m *Meter) Digest(ctx context.Context, fd int) (evidence.FileID, evidence.Value[evidence.Digest]) {
+	seen, err := fstat(fd)
+	if err != nil {
+		return seen.id, evidence.Unknown[evidence.Digest](reasonUnreadable)
+	}
+	s := source{path: fd, seen: seen, limit: MaxFile}
+	d := m.digest(ctx, &s)
+	return s.seen.id, d
 }
