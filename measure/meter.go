@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -30,16 +31,20 @@ type Config struct {
 	Inputs string
 }
 
-// Meter measures processes. It may be used by several goroutines; one at a
-// time computes digests.
+// Meter measures processes. It may be used by several goroutines.
 type Meter struct {
 	kernel    Kernel
 	table     Table
 	now       func() time.Time
 	boot      func() uint64
 	names     []string
+	inputs    string
 	cache     *cache
-	gate      chan struct{}
+	gate      chan struct{} // the lane of small files
+	passes    passes
+	life      context.Context // of the passes
+	end       context.CancelFunc
+	work      sync.WaitGroup
 	procDir   int
 	pagemap   int       // of this process
 	pageFlags int       // of the host, -1: not to be had
@@ -58,8 +63,11 @@ func Open(c Config) (*Meter, error) {
 	}
 	m := &Meter{
 		kernel: c.Kernel, table: c.Table, now: c.Now, boot: c.Boot, names: slices.Clone(c.Environment),
-		gate: make(chan struct{}, 1), procDir: -1, pagemap: -1, pageFlags: -1,
+		gate: make(chan struct{}, smallLane), procDir: -1, pagemap: -1, pageFlags: -1,
+		passes: passes{lane: make(chan struct{}, largeLane), running: make(map[passKey]*pass)},
+		inputs: c.Inputs,
 	}
+	m.life, m.end = context.WithCancel(context.Background())
 	if m.now == nil {
 		m.now = time.Now
 	}
@@ -105,6 +113,8 @@ func (m *Meter) open() (err error) {
 
 // Close closes every file the Meter holds.
 func (m *Meter) Close() {
+	m.end()
+	m.work.Wait()
 	m.cache.flush()
 	for _, fd := range []int{m.procDir, m.pagemap, m.pageFlags} {
 		if fd >= 0 {
