@@ -31,8 +31,12 @@ const (
 
 // How the digest cache behaves.
 const (
-	// DefaultFiles is how many digests are kept, each with one descriptor.
-	DefaultFiles = 8192
+	// DefaultFiles is how many digests are kept, each with one descriptor,
+	// where few files may be open.
+	DefaultFiles = 1024
+	// maxFiles is how many are kept at most: an eighth of the files that may be
+	// open. A Python program opens a few hundred, a large one some thousands.
+	maxFiles = 8192
 	// settleTime is how old a ctime must be before it proves that nothing
 	// changed since: before Linux 6.13 it has the grain of a clock tick.
 	settleTime = 50 * time.Millisecond

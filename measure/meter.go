@@ -20,7 +20,7 @@ import (
 type Config struct {
 	Kernel Kernel           // the sensor's state; required
 	Table  Table            // processes seen before; nil: every ancestor is measured anew
-	Files  int              // digests kept, each with a descriptor; 0: DefaultFiles
+	Files  int              // digests kept, each with a descriptor; 0: from DefaultFiles up, as many as the limit of open files allows
 	Now    func() time.Time // wall clock, which file times follow; nil: time.Now
 	Boot   func() uint64    // nanoseconds since boot, suspend included; nil: the kernel's
 	// Environment names the variables whose values are recorded.
@@ -75,7 +75,7 @@ func Open(c Config) (*Meter, error) {
 		m.boot = sinceBoot
 	}
 	if c.Files == 0 {
-		c.Files = DefaultFiles
+		c.Files = filesKept()
 	}
 	m.cache = newCache(c.Files)
 	if err := m.open(); err != nil {
@@ -83,6 +83,14 @@ func Open(c Config) (*Meter, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+func filesKept() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return DefaultFiles
+	}
+	return int(min(max(limit.Cur/8, DefaultFiles), maxFiles))
 }
 
 func (m *Meter) open() (err error) {
