@@ -83,3 +83,9 @@ func taintsOf(t bpf.Taints, flags bpf.Flags) []string {
 	}
 	return names
 }
+
+// openedOf turns the kernel's word on a file that was opened into what the
+// table keeps of it.
+func openedOf(o *bpf.Opened) openedFile {
+	return openedFile{file: inodeOf(&o.File, false), path: o.Path.String(), cut: o.Path.Cut, class: o.Class.String()}
+}

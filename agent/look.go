@@ -48,21 +48,33 @@ func (a *Agent) look(batch []*visit, keep func(*visit, evidence.State) *local.Er
 // of the epoch, and whether the kernel still calls this very generation
 // measured. Call Barrier before it.
 func (a *Agent) stateOf(pidfd int, pins *measure.Pins, i evidence.Instance) evidence.State {
-	s := a.meter.Look(pidfd, pins)
-	s.Lost = a.epoch.Load().lost.Load()
-	if s.Taints == nil {
-		s.Taints = []string{}
-	}
+	s := a.lookAt(pidfd, pins, i)
 	kernel, err := a.sensor.State(pidfd)
 	switch {
 	case errors.Is(err, bpf.ErrNoState) && !s.Alive: // ended
 	case err != nil:
-		s.Taints = append(slices.Clip(s.Taints), "state-unreadable")
+		s.Taints = append(s.Taints, "state-unreadable")
 	case kernel.Generation != i.Generation:
 		s.Generation = kernel.Generation
 	case !kernel.Measured:
-		s.Taints = append(slices.Clip(s.Taints), "unmeasured")
+		s.Taints = append(s.Taints, "unmeasured")
 	}
+	return s
+}
+
+// lookAt is a look without regard to whether the process was measured: with
+// the losses of the epoch, and what spoilt the host or, as only the agent
+// knows, the process.
+func (a *Agent) lookAt(pidfd int, pins *measure.Pins, i evidence.Instance) evidence.State {
+	s := a.meter.Look(pidfd, pins)
+	s.Lost = a.epoch.Load().lost.Load()
+	names := append([]string{}, s.Taints...)
+	for _, name := range slices.Concat(a.table.taints(i), a.spoilt.names()) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	s.Taints = names
 	return s
 }
 

@@ -72,6 +72,10 @@ type Process struct {
 	Seen   bool   // runs a program whose exec was before the sensor: its opens are not known
 	Taints Taints
 
+	// CredentialsChanged: ids or capabilities are no longer those the program
+	// began with. Only tiers above tracepoint tell; an exec ends it.
+	CredentialsChanged bool
+
 	// OpensLost: at least one file this program opened was not told. An exec
 	// ends it, a fork copies it.
 	OpensLost bool
@@ -108,9 +112,10 @@ func (f Flags) Has(g Flags) bool { return f&g == g }
 // Program is what a process runs. Filename, Interp, Argv and Comm are hints
 // for people and for finding a script: never an identity.
 type Program struct {
-	File       File // what /proc/PID/exe is; for a script, its interpreter
-	Backing    File // what the text is mapped from: on overlayfs, the file below
-	Script     File // with FlagScript: the file the kernel read "#!" from
+	File    File // what /proc/PID/exe is; for a script, its interpreter
+	Backing File // what the text is mapped from: on overlayfs, the file below
+	Script  File // with FlagScript: the file the kernel read "#!" from
+	KernelDigest
 	Creds      Creds
 	Namespaces Namespaces
 	OldTID     uint32 // tid of the caller before exec made it the leader

@@ -26,14 +26,17 @@ type cache struct {
 	misses  uint64
 }
 
-// entry is one digest. It is never changed once it is in the cache.
+// entry is one digest. But for its uses it is never changed once it is in the
+// cache.
 type entry struct {
 	key        evidence.FileID // as the kernel names the file
 	generation uint32          // i_generation; 0 when not known
 	id         evidence.FileID // as fstat showed it when it was hashed
 	fd         int
 	digest     evidence.Digest
+	first      time.Time // when it was put in
 	used       time.Time
+	uses       uint64
 	prev, next *entry
 }
 
@@ -60,6 +63,7 @@ func (c *cache) find(key evidence.FileID, generation uint32, now time.Time) (*en
 	}
 	c.hits++
 	e.used = now
+	e.uses++
 	c.unlink(e)
 	c.push(e)
 	return e, true
@@ -87,6 +91,7 @@ func (c *cache) add(e *entry, epoch uint64) {
 	for len(c.entries) >= c.limit {
 		c.drop(c.ring.prev)
 	}
+	e.first, e.uses = e.used, 1
 	c.entries[e.key] = e
 	c.push(e)
 }
