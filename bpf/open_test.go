@@ -187,7 +187,7 @@ func TestProgramsAreTheManifests(t *testing.T) {
 	good := manifest
 	defer func() { manifest = good }()
 	manifest = []byte(`{"core": "00"}`)
-	if _, err := s.Programs(); err == nil || !strings.Contains(err.Error(), "embedded object has sha-256") {
+	if _, err := s.Programs(); err == nil || !strings.Contains(err.Error(), "embedded object core has sha-256") {
 		t.Errorf("another object: %v", err)
 	}
 }
