@@ -281,6 +281,13 @@ func sensorFacts(s *bpf.Sensor) (SensorFacts, error) {
 	for _, p := range f.Programs {
 		out.Programs = append(out.Programs, evidence.Program{Name: p.Name, Tag: p.Tag, Fired: p.Fired})
 	}
+	for _, g := range s.Signals() {
+		by := evidence.Unknown[string](g.Reason)
+		if g.By != "" {
+			by = evidence.Known(g.By)
+		}
+		out.Signals = append(out.Signals, evidence.Signal{Name: g.Name, By: by})
+	}
 	return out, nil
 }
 
