@@ -275,6 +275,13 @@ func sensorFacts(s *bpf.Sensor) (SensorFacts, error) {
 	for _, p := range f.Programs {
 		out.Programs = append(out.Programs, evidence.Program{Name: p.Name, Tag: p.Tag, Fired: p.Fired})
 	}
+	for _, signal := range s.Signals() {
+		by := evidence.Unknown[string](signal.Reason)
+		if signal.By != "" {
+			by = evidence.Known(signal.By)
+		}
+		out.Signals = append(out.Signals, evidence.Signal{Name: signal.Name, By: by})
+	}
 	return out, nil
 }
 
