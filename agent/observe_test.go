@@ -64,7 +64,7 @@ func TestProcesses(t *testing.T) {
 		fmt.Sprintf("%+v", *made.Taints[0].By) != fmt.Sprintf("%+v", by) || made.Taints[0].How != want[0].How || made.Taints[0].At != 9 {
 		t.Errorf("%+v, want the taints %+v", made, want)
 	}
-	if !r.logged("by=" + by.String()) || !r.logged("by_program=/bin/agent") {
+	if !r.logged("by="+by.String()) || !r.logged("by_program=/bin/agent") {
 		t.Error("the log does not say who did it")
 	}
 }

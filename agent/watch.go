@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jurat-dev/jurat/agent/internal/peer"
 	"github.com/jurat-dev/jurat/bpf"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/measure"
@@ -144,8 +145,8 @@ func (a *Agent) settle() error {
 			return err
 		}
 	}
-	if !a.resync {
-		return nil
+	if err := a.logAltered(); err != nil || !a.resync {
+		return err
 	}
 	a.resync = false
 	return a.snapshot()
@@ -224,13 +225,23 @@ func (a *Agent) append(e *evidence.Entry) error {
 }
 
 // kernel is what package measure may ask the sensor.
-type kernel struct{ sensor Sensor }
+type kernel struct {
+	sensor Sensor
+	table  *table
+}
 
-// State returns what the kernel holds of the process behind pidfd.
+// State returns what the kernel holds of the process behind pidfd, and how
+// much the table knows it to have opened.
 func (k kernel) State(pidfd int) (measure.State, error) {
 	s, err := k.sensor.State(pidfd)
 	if err != nil {
 		return measure.State{}, err
 	}
-	return measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0)}, nil
+	out := measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0)}
+	pid, err := peer.PID(pidfd)
+	if err != nil {
+		return out, nil // it has ended, which a look sees by itself
+	}
+	out.Opened, out.OpenedUnknown = k.table.openings(pid, s.Generation)
+	return out, nil
 }
