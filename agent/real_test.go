@@ -30,6 +30,7 @@ func (r *rig) withKernel() {
 		err = errors.New("not root")
 	}
 	require.Need(r.t, "root", err)
+	require.Undisturbed(r.t)
 	r.realSensor, err = bpf.Open(bpf.Options{})
 	require.Need(r.t, "bpf", err)
 	r.t.Cleanup(func() { r.realSensor.Close() })

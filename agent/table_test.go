@@ -260,3 +260,34 @@ func TestTableIsSmall(t *testing.T) {
 	}
 	runtime.KeepAlive(tb)
 }
+
+// TestOnlyItsOwnProgramIsNoStranger: whoever loads a sensor is excused only if
+// he runs the very file that this agent does, and nothing spoilt him.
+func TestOnlyItsOwnProgramIsNoStranger(t *testing.T) {
+	own, other := instance(10, 1), instance(20, 1)
+	text := measure.Inode{Device: 1, Inode: 2, Generation: 3, Ctime: 4, Size: 5}
+	try := func(text measure.Inode, who evidence.Instance, taints ...local.Spoilt) bool {
+		tb := newTable()
+		for i, file := range map[evidence.Instance]measure.Inode{own: {Device: 1, Inode: 2, Generation: 3, Ctime: 4, Size: 5}, other: text} {
+			tb.exec(newProgram(&measure.Exec{Instance: i, Filename: "juratd", Text: file}, "juratd"))
+		}
+		tb.spoil(other, taints)
+		return tb.runs(who, own.PID)
+	}
+	if !try(text, other) {
+		t.Error("the same program is a stranger")
+	}
+	for name, change := range map[string]func(*measure.Inode){
+		"device": func(i *measure.Inode) { i.Device++ }, "inode": func(i *measure.Inode) { i.Inode++ }, "nothing": func(i *measure.Inode) { *i = measure.Inode{} },
+		"change time": func(i *measure.Inode) { i.Ctime++ }, "size": func(i *measure.Inode) { i.Size++ }, "generation": func(i *measure.Inode) { i.Generation++ },
+	} {
+		file := text
+		change(&file)
+		if try(file, other) {
+			t.Errorf("another %s is no stranger", name)
+		}
+	}
+	if try(text, other, local.Spoilt{Name: "traced"}) || try(text, instance(20, 2)) || try(text, instance(30, 1)) {
+		t.Error("one that is tainted, over or not known is no stranger")
+	}
+}

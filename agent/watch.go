@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/jurat-dev/jurat/agent/internal/peer"
@@ -80,6 +81,10 @@ func (a *Agent) take(ev *bpf.Event) error {
 		a.table.open(who, openedOf(&ev.Opened), ev.Time)
 	case bpf.KindTaint:
 		if ev.Process.PID == 0 {
+			if ev.Taint == bpf.TaintBPFLoaded && a.table.runs(instanceOf(ev.By), uint32(os.Getpid())) {
+				a.logger.Info("another juratd loads its sensor", "process", instanceOf(ev.By).String())
+				return nil
+			}
 			return a.spoilHost(ev.Taint.Names(), ev.Hook.String(), ev)
 		}
 	}
