@@ -27,7 +27,7 @@ const (
 	approver = "alice@example.test"
 	user     = 61001
 	python   = "/usr/bin/python3"
-	patience = 60 * time.Second // for one attack
+	patience = 2 * time.Minute // for one attack
 )
 
 // field is where the attacks take place.
