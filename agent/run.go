@@ -40,7 +40,6 @@ type Config struct {
 	BootLog   string         // the firmware's event log; "": where the kernel has it
 	OSLog     string         // the operating system's; "": where systemd has it
 	IMAList   string         // of the kernel, binary; "": where the kernel has it
-	Pin       string         // where the sensor is pinned, so that it watches on while the agent restarts; "": nowhere
 	Inputs    string         // directory that declares what units read; "": none
 	Version   string
 	Limits    Limits
@@ -63,7 +62,6 @@ const (
 
 // Defaults of the host.
 const (
-	DefaultPin    = bpf.DefaultPin
 	DefaultInputs = "/etc/jurat/inputs.d"
 )
 
@@ -103,7 +101,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	sensor, err := bpf.Open(bpf.Options{RingBytes: c.RingBytes, Pin: c.Pin})
+	sensor, err := bpf.Open(bpf.Options{RingBytes: c.RingBytes})
 	if err != nil {
 		return errors.Join(err, chip.Close())
 	}

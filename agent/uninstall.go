@@ -10,13 +10,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-
-	"github.com/jurat-dev/jurat/bpf"
 )
 
 // Uninstalling says what [Uninstall] removes.
 type Uninstalling struct {
-	Pin    string // where the sensor is pinned; "": nowhere
 	State  string // the state directory
 	Socket string
 	Purge  bool // also the state
@@ -29,15 +26,6 @@ func Uninstall(u Uninstalling) (removed []string, err error) {
 	if conn, err := net.Dial("unix", u.Socket); err == nil {
 		conn.Close()
 		return nil, fmt.Errorf("juratd answers on %s: stop it first", u.Socket)
-	}
-	if u.Pin != "" {
-		there := exists(u.Pin)
-		if err := bpf.Unpin(u.Pin); err != nil {
-			return nil, err
-		}
-		if there {
-			removed = append(removed, u.Pin)
-		}
 	}
 	if info, err := os.Lstat(u.Socket); err == nil && info.Mode()&fs.ModeSocket != 0 {
 		if err := os.Remove(u.Socket); err != nil {

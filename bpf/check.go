@@ -13,7 +13,7 @@ import (
 
 // Finding is something wrong with the sensor itself.
 type Finding struct {
-	Name   string // what, one of a fixed set: "ftrace-off", "program-replaced", ...
+	Name   string // what, "ftrace-off" or "ftrace-unknown"
 	Detail string // the fact and the place
 }
 
@@ -21,8 +21,9 @@ type Finding struct {
 // program at once, without a trace in any of them.
 const ftraceSwitch = "/proc/sys/kernel/ftrace_enabled"
 
-// Check looks for signs that somebody works against the sensor, and returns
-// what it found, nil when there is nothing. It may take milliseconds.
+// Check looks whether the kernel still runs programs of every type, and returns
+// what is wrong, nil when nothing is. It does not yet look for programs that
+// were detached or maps that somebody else wrote.
 func (s *Sensor) Check() []Finding {
 	var found []Finding
 	switch b, err := os.ReadFile(ftraceSwitch); {

@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The jurat authors
 
 // Package bpf is the sensor: it tells which program started, forked, moved or
-// ended in which process of this host, as the kernel saw it.
+// ended in which process of this host, what it opened of code and models, and
+// what spoilt it, as the kernel saw it.
 //
 // Station 1 of the flow. Door: the kernel, through BPF programs and maps.
 // Out: [Event], and the [State] of a process kept inside the kernel.
@@ -16,10 +17,13 @@
 // Loss is data. Records are numbered per CPU. What the kernel had no room for
 // arrives as an event of kind [KindLost] with cause ring-full; a hole that
 // the kernel does not account for (somebody else read the ring) arrives with
-// cause unexplained.
+// cause unexplained. Opens have a ring of their own, so that many of them
+// starve nothing else; a lost one marks the process that opened.
 //
-// The package refuses to work half: no BTF, no capability, or a program that
-// attaches but does not fire makes [Open] return an [*OpenError] that says
+// What the attached programs see and what not, [Sensor.Signals] says.
+//
+// The package refuses to work half: no BTF, no capability, or a program of the
+// core that attaches but does not fire makes [Open] return an [*OpenError] that says
 // what is missing. It never falls back to polling /proc. It opens no file of
 // a process, follows no path and makes no digest; that is station 2.
 //

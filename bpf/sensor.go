@@ -35,11 +35,6 @@ type Options struct {
 	// no such program, name one it allows: the agent's own with an argument
 	// that does nothing.
 	Canary []string
-
-	// Pin is the directory of a bpf file system below which programs, links
-	// and maps are pinned, so that they outlive the agent and the next one
-	// adopts them; "": they end with the sensor. See DefaultPin.
-	Pin string
 }
 
 // Sensor is the loaded, attached and firing set of kernel programs. One

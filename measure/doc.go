@@ -30,5 +30,8 @@
 // copied at exec, environment) is its own word, and marked so. A script is
 // found by the name the arguments give, as it resolves now: until the kernel
 // reports the script's file itself, whoever controls that directory can show
-// another file. Threads share the leader's credentials here.
+// another file. What the process opened of code is in the manifest besides,
+// and a file there is the very one that the kernel saw opened, or the whole
+// manifest is unknown. Threads that run under other credentials than the
+// leader taint the credentials.
 package measure

@@ -160,7 +160,6 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	ring := f.Int("ring-bytes", 0, "size of the kernel's event ring, a power of two (default 8388608)")
 	var anchoring anchorFlags
 	anchoring.add(f)
-	pin := f.String("pin", agent.DefaultPin, "`DIR` of a bpf file system where the sensor stays while the agent restarts; \"\": it ends with the agent")
 	inputs := f.String("inputs", agent.DefaultInputs, "`DIR` that declares what units read besides code; \"\": none")
 	showVersion := f.Bool("version", false, "print the version and end")
 	if err := parse(f, args, stderr, serveUsage); err != nil {
@@ -186,7 +185,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	err = agent.Run(ctx, agent.Config{
 		State: o.state, Socket: *socket, TPM: o.tpm, Broker: o.broker, RootCAs: roots, RingBytes: *ring,
 		Anchor: anchor, BootLog: anchoring.bootLog, OSLog: anchoring.osLog, IMAList: anchoring.imaList,
-		Pin: *pin, Inputs: *inputs,
+		Inputs:  *inputs,
 		Version: version, Limits: agent.DefaultLimits(), Logger: logger,
 		Ready: func() { notify("READY=1\nSTATUS=answering on " + *socket) },
 	})

@@ -15,8 +15,8 @@ import (
 
 const uninstallUsage = `usage: juratd uninstall [-purge] [flags]
 
-Removes what a stopped agent leaves in the kernel: its pinned programs. With
--purge also its state: the host has to enrol again after that.
+Removes what a stopped agent leaves behind: its socket. With -purge also its
+state: the host has to enrol again after that. Its programs ended with it.
 
   juratd uninstall
 
@@ -26,7 +26,6 @@ Removes what a stopped agent leaves in the kernel: its pinned programs. With
 func uninstall(args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("juratd uninstall", flag.ContinueOnError)
 	u := agent.Uninstalling{}
-	f.StringVar(&u.Pin, "pin", agent.DefaultPin, "`DIR` where the sensor is pinned")
 	f.StringVar(&u.State, "state", defaultState, "state `DIR`")
 	f.StringVar(&u.Socket, "socket", local.DefaultSocket, "unix socket of the agent, `PATH`")
 	f.BoolVar(&u.Purge, "purge", false, "also remove the state: identity, log, keys")

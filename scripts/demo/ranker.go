@@ -79,18 +79,7 @@ func (t *theatre) registerRanker() ([]string, error) {
 }
 
 func (t *theatre) rankerYAML(p *evidence.Process) string {
-	return fmt.Sprintf(`kind: Workload
-id: %s
-machines: [demo]
-minimum: {ek: ek-cert, anchor: nv-latch, tier: tracepoint, provenance: pinned, ima: none}
-%scontext:
-  units: ["%s"]
-  uids: [%d]
-  gids: [%d]
-  cgroups: any
-  containers: [none]
-  ancestors: any
-`, rankerID, stage.CodeYAML(p, true), t.cgroup.Name(), user, user)
+	return stage.WorkloadYAML(rankerID, "demo", stage.CodeYAML(p, true), t.cgroup, user)
 }
 
 // model is a .safetensors file with two weights.

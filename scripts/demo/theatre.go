@@ -116,24 +116,8 @@ func (t *theatre) registerWorkload() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf(`kind: Machine
-name: demo
-boot: {pcrs: {}}
----
-kind: Workload
-id: %s
-machines: [demo]
-minimum: {ek: ek-cert, anchor: nv-latch, tier: tracepoint, provenance: pinned, ima: none}
-code:
-  executables: [{digest: "%s", label: invoice-agent 1.4.2}]
-context:
-  units: ["%s"]
-  uids: [%d]
-  gids: [%d]
-  cgroups: any
-  containers: [none]
-  ancestors: any
-`, workloadID, digest, t.cgroup.Name(), user, user)
+	code := fmt.Sprintf("code:\n  executables: [{digest: %q, label: invoice-agent 1.4.2}]\n", digest)
+	text := stage.MachineYAML("demo") + "---\n" + stage.WorkloadYAML(workloadID, "demo", code, t.cgroup, user)
 	if err := t.Apply(text); err != nil {
 		return nil, err
 	}

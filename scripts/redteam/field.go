@@ -165,22 +165,7 @@ func (f *field) register() error {
 
 // workload is a registration: of nothing yet, or of what p is made of.
 func (f *field) workload(id string, p *evidence.Process) string {
-	return fmt.Sprintf(`kind: Machine
-name: field
-boot: {pcrs: {}}
----
-kind: Workload
-id: %s
-machines: [field]
-minimum: {ek: ek-cert, anchor: nv-latch, tier: tracepoint, provenance: pinned, ima: none}
-%scontext:
-  units: ["%s"]
-  uids: [%d]
-  gids: [%d]
-  cgroups: any
-  containers: [none]
-  ancestors: any
-`, id, stage.CodeYAML(p, id == pythonID), f.unit.Name(), user, user)
+	return stage.MachineYAML("field") + "---\n" + stage.WorkloadYAML(id, "field", stage.CodeYAML(p, id == pythonID), f.unit, user)
 }
 
 func (f *field) env() []string {

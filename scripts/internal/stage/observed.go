@@ -69,6 +69,27 @@ func CodeYAML(p *evidence.Process, interpreter bool) string {
 	return b.String()
 }
 
+// WorkloadYAML is the registration of a workload that runs in a unit as a user
+// and is made of code, which [CodeYAML] or an operator wrote.
+func WorkloadYAML(id, machine, code string, unit *Unit, user int) string {
+	return fmt.Sprintf(`kind: Workload
+id: %s
+machines: [%s]
+minimum: {ek: ek-cert, anchor: nv-latch, tier: tracepoint, provenance: pinned, ima: none}
+%scontext:
+  units: ["%s"]
+  uids: [%d]
+  gids: [%d]
+  cgroups: any
+  containers: [none]
+  ancestors: any
+`, id, machine, code, unit.Name(), user, user)
+}
+
+// MachineYAML is the registration of a class of machines whose boot nobody
+// has learned yet.
+func MachineYAML(name string) string { return "kind: Machine\nname: " + name + "\nboot: {pcrs: {}}\n" }
+
 func digest(f evidence.File) string {
 	d, _ := f.Digest.Observed()
 	return d.String()
