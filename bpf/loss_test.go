@@ -229,7 +229,7 @@ func TestGapIsExplainedByDropsOnly(t *testing.T) {
 		"some dropped":        {9, 3, want{2, 3}},
 		"drops run backwards": {6, 0, want{0, 2}},
 	} {
-		s := &Sensor{cpus: []position{{next: 4, drops: 1}}}
+		s := &Sensor{possible: 1, cpus: []position{{next: 4, drops: 1}}}
 		s.lose(0, test.number, test.drops)
 		var have want
 		for _, ev := range s.queue {

@@ -105,7 +105,7 @@ func TestOpenRefusesPoll(t *testing.T) {
 func TestCanaryMustBeSeen(t *testing.T) {
 	needKernel(t)
 	s := &Sensor{poll: DefaultPoll}
-	if err := s.load(DefaultRingBytes); err != nil {
+	if err := errors.Join(s.load(DefaultRingBytes), s.openRings()); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
@@ -116,7 +116,7 @@ func TestCanaryMustBeSeen(t *testing.T) {
 	if err := s.attach(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.links[0].Close(); err != nil { // sched_process_exit
+	if err := s.attached[0].link.Close(); err != nil { // sched_process_exit
 		t.Fatal(err)
 	}
 	err = s.canary(nil, 200*time.Millisecond)

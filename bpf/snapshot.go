@@ -19,6 +19,14 @@ import (
 // when f returns an error. An agent takes one snapshot after Open; from its
 // end on, a process without state counts as one whose state was lost.
 func (s *Sensor) Snapshot(f func(*Event) error) error {
+	if err := s.visit(f); err != nil {
+		return err
+	}
+	return s.seed()
+}
+
+// visit calls f for every process there is.
+func (s *Sensor) visit(f func(*Event) error) error {
 	s.snapshot.Lock()
 	defer s.snapshot.Unlock()
 	tasks, err := s.tasks()
@@ -32,7 +40,7 @@ func (s *Sensor) Snapshot(f func(*Event) error) error {
 	for {
 		switch _, err := io.ReadFull(in, raw); {
 		case errors.Is(err, io.EOF):
-			return s.seed()
+			return nil
 		case err != nil:
 			return fmt.Errorf("reading the task iterator: %w", err)
 		}
@@ -73,8 +81,6 @@ func (s *Sensor) seed() error {
 		return err
 	}
 	defer s.using.RUnlock()
-	if err := s.objects.Seeded.Set(uint64(1)); err != nil {
-		return fmt.Errorf("ending the snapshot: %w", err)
-	}
-	return nil
+	s.control.Seeded = 1
+	return s.putControl()
 }
