@@ -33,9 +33,9 @@ struct {
 	__type(value, struct counters);
 } open_counters SEC(".maps");
 
-/* Indexed by slot. Where a path is put together, from its end; the second half is room for the verifier's doubts. */
+/* Where a path is put together, from its end; the second half is room for the verifier's doubts. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, char[2 * PATH_MAX]);
@@ -314,8 +314,7 @@ struct walk {
 	struct dentry *dentry, *root;
 	struct vfsmount *mnt, *root_mnt;
 	u64 pos; /* where the path begins in paths[0..PATH_MAX] */
-	u32 whole;
-	u32 at; /* slot */
+	u64 whole;
 };
 
 /* Goes one step up: to the directory, or out of a mount to where it is mounted. */
@@ -324,8 +323,8 @@ static long step(u32 i, struct walk *w)
 	struct dentry *dentry = w->dentry, *top = NULL, *parent = NULL;
 	struct vfsmount *mnt = w->mnt;
 	const unsigned char *name = NULL;
-	u32 slot = w->at, len = 0;
-	char *at = bpf_map_lookup_elem(&paths, &slot);
+	u32 zero = 0, len = 0;
+	char *at = bpf_map_lookup_elem(&paths, &zero);
 
 	w->whole = dentry == w->root && mnt == w->root_mnt;
 	if (w->whole || !at)
@@ -360,10 +359,11 @@ static long step(u32 i, struct walk *w)
 }
 
 /* Writes the path of a file, up to the root of task. Before 5.17 it is not told. */
-static __always_inline u32 fill_path(struct record_open *r, struct task_struct *task, struct file *file, struct dentry *dentry, u32 at)
+static __always_inline u32 fill_path(struct record_open *r, struct task_struct *task, struct file *file, struct dentry *dentry)
 {
-	struct walk w = { .dentry = dentry, .pos = PATH_MAX, .at = at };
-	char *path = bpf_map_lookup_elem(&paths, &at);
+	struct walk w = { .dentry = dentry, .pos = PATH_MAX };
+	u32 zero = 0;
+	char *path = bpf_map_lookup_elem(&paths, &zero);
 
 	r->path_len = 0;
 	if (!path || !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
@@ -384,27 +384,26 @@ static __always_inline u32 fill_path(struct record_open *r, struct task_struct *
 
 static __always_inline void tell_open(struct task_struct *task, struct file *file, struct look *l, u32 class, u32 hook)
 {
+	u32 cpu = bpf_get_smp_processor_id();
+	struct counters *c = bpf_map_lookup_elem(&open_counters, &cpu);
 	struct task_struct *leader = task->group_leader;
 	struct record_file f = {};
-	u32 at = 0;
 
 	read_file(&f, file, l->inode);
 	if (told(task, &f))
 		return;
-	struct state *s = state_of(leader, NULL);
+	struct state *s = state_of(leader, this_cpu());
 	u8 *lost = s ? taints_of_program(s, leader->self_exec_id) + TAINT_OPENS_LOST : NULL;
-	struct counters *c = acquire(&open_counters, &at);
-	struct record_open *r = begin_in(&opens, c, at, lost, RECORD_OPEN, sizeof(*r));
-	if (r) {
-		fill_process(&r->process, task, leader, s);
-		r->file = f;
-		r->class = class;
-		r->hook = hook;
-		r->reserved = 0;
-		r->header.flags |= fill_path(r, task, file, l->dentry, at);
-		end(c, &r->header);
-	}
-	release(c);
+	struct record_open *r = begin_in(&opens, c, lost, RECORD_OPEN, sizeof(*r));
+	if (!r)
+		return;
+	fill_process(&r->process, task, leader, s);
+	r->file = f;
+	r->class = class;
+	r->hook = hook;
+	r->reserved = 0;
+	r->header.flags |= fill_path(r, task, file, l->dentry);
+	end(c, &r->header);
 }
 
 #endif

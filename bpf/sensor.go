@@ -54,9 +54,7 @@ type Sensor struct {
 	ring       *ringbuf.Reader
 	opens      *ringbuf.Reader // nil: no opens are told
 	memory     []*ebpf.Memory  // of the counters, one for each ring
-	tier       string
-	better     []NoTier // above it
-	possible   int      // slots: several for each CPU there may be
+	possible   int             // CPUs there may be
 	poll       time.Duration
 	control    control
 	fired      [KindLost + 1]atomic.Bool
@@ -121,7 +119,7 @@ func (s *Sensor) start(o Options) error {
 	if err := s.attach(); err != nil {
 		return err
 	}
-	if err := s.climb(o); err != nil {
+	if err := s.watch(o.OpenBytes); err != nil {
 		return err
 	}
 	if err := s.openRings(); err != nil {
@@ -141,11 +139,10 @@ func (s *Sensor) load(ringBytes int) error {
 		return &OpenError{Reason: ErrNoBTF, Fact: "reading /sys/kernel/btf/vmlinux: " + err.Error(), Cause: err,
 			Hint: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y"}
 	}
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
+	var err error
+	if s.possible, err = ebpf.PossibleCPU(); err != nil {
 		return fmt.Errorf("counting the cpus there may be: %w", err)
 	}
-	s.possible = cpus * slotsPerCPU
 	s.absent = make(map[string]string)
 	spec, err := loadCore()
 	if err != nil {
@@ -169,6 +166,9 @@ func (s *Sensor) openRings() (err error) {
 		if s.opens, err = ringbuf.NewReader(s.watching.Maps[watchMapOpens]); err != nil {
 			return refused("opening the ring of opens", err)
 		}
+		// It is read only while it holds something: there is nothing to wait for,
+		// and nobody is woken for what is in it.
+		s.opens.SetDeadline(time.Unix(1, 0))
 		counters = append(counters, s.watching.Maps[watchMapOpenCounters])
 	}
 	for _, m := range counters {
@@ -210,7 +210,7 @@ type control struct {
 	Seeded     uint64
 	AgentStart uint64
 	Agent      uint32
-	Hooks      uint32
+	_          uint32
 }
 
 // begin tells the programs that all are attached. From then on a process
@@ -269,6 +269,9 @@ func (s *Sensor) use() error {
 	}
 	return nil
 }
+
+// Tier names what this sensor can claim, for the evidence.
+func (s *Sensor) Tier() string { return TierTracepoint }
 
 // Since returns when all programs were attached, in nanoseconds since boot.
 func (s *Sensor) Since() uint64 { return s.control.AttachedAt }

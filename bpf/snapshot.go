@@ -19,14 +19,6 @@ import (
 // when f returns an error. An agent takes one snapshot after Open; from its
 // end on, a process without state counts as one whose state was lost.
 func (s *Sensor) Snapshot(f func(*Event) error) error {
-	if err := s.visit(f); err != nil {
-		return err
-	}
-	return s.seed()
-}
-
-// visit calls f for every process there is.
-func (s *Sensor) visit(f func(*Event) error) error {
 	s.snapshot.Lock()
 	defer s.snapshot.Unlock()
 	tasks, err := s.tasks()
@@ -40,7 +32,7 @@ func (s *Sensor) visit(f func(*Event) error) error {
 	for {
 		switch _, err := io.ReadFull(in, raw); {
 		case errors.Is(err, io.EOF):
-			return nil
+			return s.seed()
 		case err != nil:
 			return fmt.Errorf("reading the task iterator: %w", err)
 		}

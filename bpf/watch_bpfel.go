@@ -23,7 +23,6 @@ const (
 	watchMapOpenCounters    = "open_counters"
 	watchMapOpens           = "opens"
 	watchMapPaths           = "paths"
-	watchMapPending         = "pending"
 	watchMapRecents         = "recents"
 	watchMapStates          = "states"
 	watchProgOnBpf          = "on_bpf"
@@ -120,7 +119,6 @@ type watchMapSpecs struct {
 	OpenCounters *ebpf.MapSpec `ebpf:"open_counters"`
 	Opens        *ebpf.MapSpec `ebpf:"opens"`
 	Paths        *ebpf.MapSpec `ebpf:"paths"`
-	Pending      *ebpf.MapSpec `ebpf:"pending"`
 	Recents      *ebpf.MapSpec `ebpf:"recents"`
 	States       *ebpf.MapSpec `ebpf:"states"`
 }
@@ -159,7 +157,6 @@ type watchMaps struct {
 	OpenCounters *ebpf.Map `ebpf:"open_counters"`
 	Opens        *ebpf.Map `ebpf:"opens"`
 	Paths        *ebpf.Map `ebpf:"paths"`
-	Pending      *ebpf.Map `ebpf:"pending"`
 	Recents      *ebpf.Map `ebpf:"recents"`
 	States       *ebpf.Map `ebpf:"states"`
 }
@@ -173,7 +170,6 @@ func (m *watchMaps) Close() error {
 		m.OpenCounters,
 		m.Opens,
 		m.Paths,
-		m.Pending,
 		m.Recents,
 		m.States,
 	)

@@ -118,7 +118,7 @@ func (m *Meter) ancestor(ctx context.Context, t *target) (evidence.Ancestor, err
 	if err != nil {
 		return a, nil
 	}
-	a.Digest = m.digest(ctx, source{path: fd, seen: seen, limit: MaxFile})
+	a.Digest = m.digest(ctx, &source{path: fd, seen: seen, limit: MaxFile})
 	if again, err := m.kernel.State(t.pidfd); err != nil || again.Generation != state.Generation {
 		a.Digest = evidence.Unknown[evidence.Digest](reasonRaced)
 	}

@@ -94,7 +94,7 @@ func TestDigestOfFileChangedWhileRead(t *testing.T) {
 		}
 	}}
 	k := inode(t, path)
-	if d := m.digest(ctx, source{path: fd, seen: seen, kernel: &k, limit: MaxFile}); d.Reason() != reasonRaced {
+	if d := m.digest(ctx, &source{path: fd, seen: seen, kernel: &k, limit: MaxFile}); d.Reason() != reasonRaced {
 		t.Errorf("digest is %v", d)
 	}
 }

@@ -110,9 +110,9 @@ func (m *Meter) kernelFile(ctx context.Context, fd int, e *Exec, o *overlays, li
 		return evidence.Unknown[evidence.Digest](reasonRaced), seen.id
 	}
 	if unchanged {
-		return m.digest(ctx, source{path: fd, seen: seen, kernel: &e.Text, limit: limit}), seen.id
+		return m.digest(ctx, &source{path: fd, seen: seen, kernel: &e.Text, limit: limit}), seen.id
 	}
-	d := m.digest(ctx, source{path: fd, seen: seen, limit: limit})
+	d := m.digest(ctx, &source{path: fd, seen: seen, limit: limit})
 	if e.Exe.Memfd {
 		d = taint(d, taintMemfd)
 	}

@@ -141,7 +141,7 @@ func (i *image) add(ctx context.Context, mp, loader *mapping) error {
 	n, ok := i.index[seen.id]
 	if !ok {
 		n = len(i.files)
-		d := i.m.digest(ctx, source{path: fd, seen: seen, limit: MaxFile, patience: settleAfter(seen.id.Ctime)})
+		d := i.m.digest(ctx, &source{path: fd, seen: seen, limit: MaxFile, patience: settleAfter(seen.id.Ctime)})
 		i.files = append(i.files, evidence.File{Path: hint(mp.name, evidence.MaxText), ID: seen.id, Digest: d})
 		i.index[seen.id] = n
 	}

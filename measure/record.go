@@ -20,8 +20,12 @@ type Exec struct {
 	Interpreter string // what a script names, else as Filename; "" when not known
 	Cut         bool   // Filename or Interpreter may be longer than told
 
-	Exe  Inode // of the executable; zero where the kernel did not say
-	Text Inode // of what its text is mapped from: on overlayfs, the file below
+	Exe    Inode // of the executable; zero where the kernel did not say
+	Text   Inode // of what its text is mapped from: on overlayfs, the file below
+	Script Inode // whose first line named the interpreter, the outermost of several; zero where the kernel did not say
+
+	Kernel KernelDigest // what the kernel itself says Exe holds
+	Held   []Held       // files that the exec gate held for this very exec, in the order in which the kernel opened them
 
 	Credentials evidence.Credentials
 	Namespaces  evidence.Namespaces
@@ -50,6 +54,37 @@ type Inode struct {
 	Memfd       bool   // an anonymous file in memory
 }
 
+// KernelDigest is a digest that the kernel made of an executable, at its exec.
+// The zero value: it made none.
+type KernelDigest struct {
+	Source string // evidence.SourceIMA: SHA-256 over the bytes; evidence.SourceFSVerity: over the descriptor of the file's Merkle tree
+	Sum    [32]byte
+}
+
+// Held is a file that was held and hashed before the exec of it went on.
+type Held struct {
+	ID     evidence.FileID
+	Digest evidence.Value[evidence.Digest]
+	Script bool // its first line names an interpreter
+}
+
+// OpenedFile is a file that a process opened for reading, one for each version
+// of it: with another ctime or size it is another one.
+type OpenedFile struct {
+	At    uint64 // nanoseconds since boot, of the first open; 0 when not told
+	File  Inode  // as the kernel held it then: on overlayfs not the file below
+	Path  string // from the opener's root; where to look for it, never an identity
+	Cut   bool   // Path lacks its beginning
+	Class string // one of the Class constants
+}
+
+// Classes of opened files.
+const (
+	ClassCode  = "code"  // source, bytecode, library
+	ClassModel = "model" // weights
+	ClassLarge = "large" // 64 MiB or more of anything else
+)
+
 func (i *Inode) id() evidence.FileID {
 	return evidence.FileID{Device: i.Device, Inode: i.Inode, Ctime: i.Ctime, Size: i.Size}
 }
@@ -59,12 +94,22 @@ type Facts struct {
 	Instance evidence.Instance
 	Origin   string // evidence.OriginExec and the like
 	Exec     Exec   // of the program it runs: its own exec, or that of the parent it was forked from
+
+	// Opened is what the program has opened since that exec, in this process
+	// or, before the fork, in the one it was forked from. The caller does not
+	// change it any more.
+	Opened        []OpenedFile
+	OpenedUnknown string // why Opened may lack something; "": it is complete
 }
 
 // State is what the kernel holds of a process now.
 type State struct {
 	Generation uint32
 	Taints     []string
+
+	CredentialsChanged bool   // ids or capabilities are not those the program began with; false says nothing
+	Opened             int    // files it has opened, as Facts.Opened counts them
+	OpenedUnknown      string // as in Facts
 }
 
 // Kernel is what measure asks the sensor. The agent implements it over the

@@ -133,7 +133,7 @@ func (m *Meter) openScript(ctx context.Context, t *target, f *Facts, name string
 		unix.Close(r.fd)
 		return nil, nil, err
 	}
-	d := m.digest(ctx, source{path: r.fd, seen: seen, limit: MaxFile, patience: settleAfter(seen.id.Ctime)})
+	d := m.digest(ctx, &source{path: r.fd, seen: seen, limit: MaxFile, patience: settleAfter(seen.id.Ctime)})
 	path := hint(pathOf(r.fd), evidence.MaxText)
 	s := &evidence.Script{File: evidence.File{Path: path, ID: seen.id, Digest: d}}
 	return s, &pin{fd: r.fd, id: seen.id, path: path, ctime: r.ctime}, nil

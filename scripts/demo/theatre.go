@@ -125,6 +125,7 @@ machines: [demo]
 minimum: {ek: ek-cert, anchor: nv-latch, tier: tracepoint, provenance: pinned, ima: none}
 code:
   executables: [{digest: "%s", label: invoice-agent 1.4.2}]
+  accepted_taints: [bpf-loaded] # two agents share this machine's kernel, and each sees the other load its programs
 context:
   units: ["%s"]
   uids: [%d]
