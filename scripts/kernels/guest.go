@@ -86,8 +86,9 @@ func (g *guest) once(ctx context.Context) error {
 		// Without these two the emulator of Debian 12 trips newer kernels.
 		"-cpu", "max,cx16=off,la57=off", "-smp", "1", "-m", "1024",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "file:"+console,
-		"-drive", "if=none,id=root,format=raw,snapshot=on,cache=unsafe,file="+g.disk, "-device", "nvme,drive=root,serial=root",
-		"-drive", "if=none,id=script,format=raw,readonly=on,file="+script, "-device", "nvme,drive=script,serial=script",
+		"-drive", "if=none,id=root,format=raw,snapshot=on,cache=unsafe,file="+g.disk,
+		"-drive", "if=none,id=script,format=raw,readonly=on,file="+script,
+		"-device", "nvme,id=disks,serial=disks", "-device", "nvme-ns,drive=root,nsid=1", "-device", "nvme-ns,drive=script,nsid=2",
 		"-kernel", g.kernel.image, "-append", "root=/dev/nvme0n1 rootwait rw init=/init console=ttyS0 quiet panic=-1 "+g.scenario.cmdline)
 	q.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var complaint bytes.Buffer
