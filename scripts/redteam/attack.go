@@ -270,17 +270,18 @@ func (f *field) killedAgent(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	_ = f.StopAgent(f.host) // it says how it ended: killed
+	time.Sleep(time.Second) // nobody watches
+	ran := stop()
 	if err := f.StartAgent(f.host); err != nil {
 		return nil, err
 	}
-	ran := stop()
 	if _, err := ask.WriteString("ask answer\n"); err != nil {
 		return nil, err
 	}
 	ask.Close()
 	err = before.Wait()
 	lines := strings.Split(out.String(), "\n")
-	return append(lines, fmt.Sprintf("deed juratd was killed and started again while %d programs ran", ran)), err
+	return append(lines, fmt.Sprintf("deed juratd was killed in a storm of %d programs and started again", ran)), err
 }
 
 // stolenToken presents an honest workload's token without its key.
