@@ -16,7 +16,7 @@ import (
 
 // Facts say what the sensor is, for the evidence.
 type Facts struct {
-	Object   [sha256.Size]byte // SHA-256 over the SHA-256 of each embedded object: core, watch
+	Object   [sha256.Size]byte // SHA-256 over the SHA-256 of each embedded object: core, watch, lsm, trampoline
 	Compiler string            // what made it
 	Programs []ProgramFact
 }
@@ -37,7 +37,7 @@ var manifest []byte
 // Programs returns the facts about the loaded programs. It refuses when the
 // embedded object is not the one the manifest names.
 func (s *Sensor) Programs() (Facts, error) {
-	var m struct{ Compiler, Core, Watch string }
+	var m struct{ Compiler, Core, Watch, LSM, Trampoline string }
 	if err := json.Unmarshal(manifest, &m); err != nil {
 		return Facts{}, fmt.Errorf("malformed objects.json: %v", err)
 	}
@@ -50,7 +50,7 @@ func (s *Sensor) Programs() (Facts, error) {
 		name  string
 		bytes []byte
 		want  string
-	}{{"core", _CoreBytes, m.Core}, {"watch", _WatchBytes, m.Watch}} {
+	}{{"core", _CoreBytes, m.Core}, {"watch", _WatchBytes, m.Watch}, {"lsm", _LsmBytes, m.LSM}, {"trampoline", _TrampolineBytes, m.Trampoline}} {
 		digest := sha256.Sum256(object.bytes)
 		if have := fmt.Sprintf("%x", digest); have != object.want {
 			return Facts{}, fmt.Errorf("embedded object %s has sha-256 %s, objects.json says %q", object.name, have, object.want)

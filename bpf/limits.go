@@ -14,13 +14,15 @@ const (
 	processSize  = 72
 	parentSize   = 32
 	fileSize     = 64
+	digestSize   = 8 + 32
 	counterSize  = 128
-	execSize     = headerSize + processSize + parentSize + 3*fileSize + 88 + 32 + 32 + 16 + 3*textMax
+	execSize     = headerSize + processSize + parentSize + 3*fileSize + digestSize + 88 + 32 + 32 + 16 + 3*textMax
 	forkSize     = headerSize + processSize + parentSize + 8
 	exitSize     = headerSize + processSize + 8
 	cgroupSize   = headerSize + processSize + 8
 	taintSize    = headerSize + processSize + parentSize + 16
 	openSize     = headerSize + processSize + fileSize + 16 + pathMax
+	slotsPerCPU  = 4
 	commSize     = 16
 	recordFormat = 2
 )

@@ -33,12 +33,21 @@ struct {
 	__type(value, struct counters);
 } open_counters SEC(".maps");
 
-/* Where a path is put together, from its end; the second half is room for the verifier's doubts. */
+/*
+ * A path that is put together from its end. Where it begins is kept here too:
+ * what a loop reads from a map the verifier does not follow from round to round.
+ */
+struct path_text {
+	u64 pos;                  /* the path begins at text[pos] */
+	char text[2 * PATH_MAX];  /* the second half is room for the verifier's doubts */
+};
+
+/* Indexed by slot. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, char[2 * PATH_MAX]);
+	__type(value, struct path_text);
 } paths SEC(".maps");
 
 struct recent_file {
@@ -313,8 +322,8 @@ static __always_inline bool told(struct task_struct *task, struct record_file *f
 struct walk {
 	struct dentry *dentry, *root;
 	struct vfsmount *mnt, *root_mnt;
-	u64 pos; /* where the path begins in paths[0..PATH_MAX] */
-	u64 whole;
+	u32 whole;
+	u32 at; /* slot */
 };
 
 /* Goes one step up: to the directory, or out of a mount to where it is mounted. */
@@ -323,11 +332,11 @@ static long step(u32 i, struct walk *w)
 	struct dentry *dentry = w->dentry, *top = NULL, *parent = NULL;
 	struct vfsmount *mnt = w->mnt;
 	const unsigned char *name = NULL;
-	u32 zero = 0, len = 0;
-	char *at = bpf_map_lookup_elem(&paths, &zero);
+	u32 slot = w->at, len = 0;
+	struct path_text *path = bpf_map_lookup_elem(&paths, &slot);
 
 	w->whole = dentry == w->root && mnt == w->root_mnt;
-	if (w->whole || !at)
+	if (w->whole || !path)
 		return 1;
 	bpf_core_read(&top, sizeof(top), &mnt->mnt_root);
 	bpf_core_read(&parent, sizeof(parent), &dentry->d_parent);
@@ -345,25 +354,24 @@ static long step(u32 i, struct walk *w)
 	}
 	bpf_core_read(&len, sizeof(len), &dentry->d_name.len);
 	bpf_core_read(&name, sizeof(name), &dentry->d_name.name);
-	if (len > 255 || len + 1 > w->pos)
+	if (len > 255 || len + 1 > path->pos)
 		return 1;
-	u64 begin = (w->pos - len) & (PATH_MAX - 1), n = len & 255;
+	u64 begin = (path->pos - len) & (PATH_MAX - 1), n = len & 255;
 	asm volatile("" : "+r"(begin), "+r"(n)); /* the verifier must see the masks */
-	bpf_probe_read_kernel(at + begin, n, name);
-	w->pos -= len + 1;
-	begin = w->pos & (PATH_MAX - 1);
+	bpf_probe_read_kernel(path->text + begin, n, name);
+	path->pos -= len + 1;
+	begin = path->pos & (PATH_MAX - 1);
 	asm volatile("" : "+r"(begin));
-	at[begin] = '/';
+	path->text[begin] = '/';
 	w->dentry = parent;
 	return 0;
 }
 
 /* Writes the path of a file, up to the root of task. Before 5.17 it is not told. */
-static __always_inline u32 fill_path(struct record_open *r, struct task_struct *task, struct file *file, struct dentry *dentry)
+static __always_inline u32 fill_path(struct record_open *r, struct task_struct *task, struct file *file, struct dentry *dentry, u32 at)
 {
-	struct walk w = { .dentry = dentry, .pos = PATH_MAX };
-	u32 zero = 0;
-	char *path = bpf_map_lookup_elem(&paths, &zero);
+	struct walk w = { .dentry = dentry, .at = at };
+	struct path_text *path = bpf_map_lookup_elem(&paths, &at);
 
 	r->path_len = 0;
 	if (!path || !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
@@ -371,12 +379,14 @@ static __always_inline u32 fill_path(struct record_open *r, struct task_struct *
 	bpf_core_read(&w.mnt, sizeof(w.mnt), &file->f_path.mnt);
 	bpf_core_read(&w.root_mnt, sizeof(w.root_mnt), &task->fs->root.mnt);
 	bpf_core_read(&w.root, sizeof(w.root), &task->fs->root.dentry);
+	path->pos = PATH_MAX;
 	bpf_loop(COMPONENTS, step, &w, 0);
-	if (w.pos < PATH_MAX) {
-		u64 pos = w.pos & (PATH_MAX - 1);
+	u64 pos = path->pos;
+	if (pos < PATH_MAX) {
+		pos &= PATH_MAX - 1;
 		asm volatile("" : "+r"(pos));
 		u64 len = PATH_MAX - pos;
-		if (!bpf_probe_read_kernel(r->path, len, path + pos))
+		if (!bpf_probe_read_kernel(r->path, len, path->text + pos))
 			r->path_len = len;
 	}
 	return w.whole ? 0 : FLAG_PATH_CUT;
@@ -384,26 +394,27 @@ static __always_inline u32 fill_path(struct record_open *r, struct task_struct *
 
 static __always_inline void tell_open(struct task_struct *task, struct file *file, struct look *l, u32 class, u32 hook)
 {
-	u32 cpu = bpf_get_smp_processor_id();
-	struct counters *c = bpf_map_lookup_elem(&open_counters, &cpu);
 	struct task_struct *leader = task->group_leader;
 	struct record_file f = {};
+	u32 at = 0;
 
 	read_file(&f, file, l->inode);
 	if (told(task, &f))
 		return;
-	struct state *s = state_of(leader, this_cpu());
+	struct state *s = state_of(leader, NULL);
 	u8 *lost = s ? taints_of_program(s, leader->self_exec_id) + TAINT_OPENS_LOST : NULL;
-	struct record_open *r = begin_in(&opens, c, lost, RECORD_OPEN, sizeof(*r));
-	if (!r)
-		return;
-	fill_process(&r->process, task, leader, s);
-	r->file = f;
-	r->class = class;
-	r->hook = hook;
-	r->reserved = 0;
-	r->header.flags |= fill_path(r, task, file, l->dentry);
-	end(c, &r->header);
+	struct counters *c = acquire(&open_counters, &at);
+	struct record_open *r = begin_in(&opens, c, at, lost, RECORD_OPEN, sizeof(*r));
+	if (r) {
+		fill_process(&r->process, task, leader, s);
+		r->file = f;
+		r->class = class;
+		r->hook = hook;
+		r->reserved = 0;
+		r->header.flags |= fill_path(r, task, file, l->dentry, at);
+		end(c, &r->header);
+	}
+	release(c);
 }
 
 #endif

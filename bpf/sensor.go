@@ -49,7 +49,9 @@ type Sensor struct {
 	ring       *ringbuf.Reader
 	opens      *ringbuf.Reader // nil: no opens are told
 	memory     []*ebpf.Memory  // of the counters, one for each ring
-	possible   int             // CPUs there may be
+	tier       string
+	better     []NoTier // above it
+	possible   int      // slots: several for each CPU there may be
 	poll       time.Duration
 	control    control
 	fired      [KindLost + 1]atomic.Bool
@@ -114,7 +116,7 @@ func (s *Sensor) start(o Options) error {
 	if err := s.attach(); err != nil {
 		return err
 	}
-	if err := s.watch(o.OpenBytes); err != nil {
+	if err := s.climb(o); err != nil {
 		return err
 	}
 	if err := s.openRings(); err != nil {
@@ -134,10 +136,11 @@ func (s *Sensor) load(ringBytes int) error {
 		return &OpenError{Reason: ErrNoBTF, Fact: "reading /sys/kernel/btf/vmlinux: " + err.Error(), Cause: err,
 			Hint: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y"}
 	}
-	var err error
-	if s.possible, err = ebpf.PossibleCPU(); err != nil {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
 		return fmt.Errorf("counting the cpus there may be: %w", err)
 	}
+	s.possible = cpus * slotsPerCPU
 	s.absent = make(map[string]string)
 	spec, err := loadCore()
 	if err != nil {
@@ -205,7 +208,7 @@ type control struct {
 	Seeded     uint64
 	AgentStart uint64
 	Agent      uint32
-	_          uint32
+	Hooks      uint32
 }
 
 // begin tells the programs that all are attached. From then on a process
@@ -264,9 +267,6 @@ func (s *Sensor) use() error {
 	}
 	return nil
 }
-
-// Tier names what this sensor can claim, for the evidence.
-func (s *Sensor) Tier() string { return TierTracepoint }
 
 // Since returns when all programs were attached, in nanoseconds since boot.
 func (s *Sensor) Since() uint64 { return s.control.AttachedAt }

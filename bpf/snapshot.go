@@ -19,6 +19,18 @@ import (
 // when f returns an error. An agent takes one snapshot after Open; from its
 // end on, a process without state counts as one whose state was lost.
 func (s *Sensor) Snapshot(f func(*Event) error) error {
+	err := s.visit(func(ev *Event) error {
+		s.fired[KindSeen].Store(true)
+		return f(ev)
+	})
+	if err != nil {
+		return err
+	}
+	return s.seed()
+}
+
+// visit calls f for every process there is.
+func (s *Sensor) visit(f func(*Event) error) error {
 	s.snapshot.Lock()
 	defer s.snapshot.Unlock()
 	tasks, err := s.tasks()
@@ -32,7 +44,7 @@ func (s *Sensor) Snapshot(f func(*Event) error) error {
 	for {
 		switch _, err := io.ReadFull(in, raw); {
 		case errors.Is(err, io.EOF):
-			return s.seed()
+			return nil
 		case err != nil:
 			return fmt.Errorf("reading the task iterator: %w", err)
 		}
@@ -42,7 +54,6 @@ func (s *Sensor) Snapshot(f func(*Event) error) error {
 		if ev.Kind != KindSeen {
 			return fmt.Errorf("task iterator: record of kind %s", ev.Kind)
 		}
-		s.fired[KindSeen].Store(true)
 		if err := f(&ev); err != nil {
 			return err
 		}

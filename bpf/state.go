@@ -20,7 +20,15 @@ type State struct {
 	Seen       bool // runs a program whose exec was before the sensor: what it opened before is not known
 	Taints     Taints
 	OpensLost  bool // a file that this program opened was not told
+
+	CredentialsChanged bool // see Process
 }
+
+// Bits of Flags (record.h).
+const (
+	stateSeen        = 1 << 0
+	stateCredentials = 1 << 1
+)
 
 // kernelState is struct state of record.h.
 type kernelState struct {
@@ -70,11 +78,12 @@ func (s *Sensor) state(pidfd int) (State, uint64, error) {
 		}
 		taints |= own
 		return State{
-			Generation: generation(after.Generation),
-			Measured:   known && measured == after.Generation,
-			Seen:       after.Flags&1 != 0,
-			Taints:     taints &^ taintOpensLost,
-			OpensLost:  taints&taintOpensLost != 0,
+			Generation:         generation(after.Generation),
+			Measured:           known && measured == after.Generation,
+			Seen:               after.Flags&stateSeen != 0,
+			Taints:             taints &^ taintOpensLost,
+			CredentialsChanged: after.Flags&stateCredentials != 0,
+			OpensLost:          taints&taintOpensLost != 0,
 		}, after.Generation, nil
 	}
 	return State{}, 0, fmt.Errorf("state of pidfd %d: changed on each of %d reads", pidfd, stateTries)
