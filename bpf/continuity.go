@@ -21,15 +21,25 @@ const DefaultPin = "/sys/fs/bpf/jurat"
 type Continuity struct {
 	Adopted bool   // the pinned programs of an earlier agent went on; no record was missed
 	Reason  string // with Adopted false: why not
+
+	// Next, when Adopted, is per ring and CPU the number of the first record
+	// that this sensor delivers: see Sensor.Delivered.
+	Next []uint64
 }
 
 // Reasons for which a sensor began anew.
 const (
-	ReasonNotPinned = "not-pinned" // Options.Pin is empty
+	ReasonNotPinned = "not-pinned"     // Options.Pin is empty
+	ReasonNoBPFFS   = "no-bpffs"       // there is no bpf file system to pin in, and none can be mounted
+	ReasonInUse     = "in-use"         // another agent holds the pins: nothing of this sensor is pinned
+	ReasonFirst     = "nothing-pinned" // no earlier agent left anything
+	ReasonStrange   = "not-ours"       // what is pinned is not what this sensor would have pinned
+	ReasonVersion   = "other-version"  // an agent of another build or with other options left it
+	ReasonUnpinned  = "pinning-failed" // this sensor works, and ends with the agent
 )
 
 // Continuity returns what Open found of an earlier agent.
-func (s *Sensor) Continuity() Continuity { return Continuity{Reason: ReasonNotPinned} }
+func (s *Sensor) Continuity() Continuity { return s.continuity }
 
 // Unpin removes what is pinned below dir, so that the programs end with the
 // last agent that holds them. It refuses a directory of another file system.

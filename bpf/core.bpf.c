@@ -50,6 +50,7 @@ static __always_inline u64 renew(struct state *s, struct task_struct *p, u64 gen
 	u64 found = 0;
 
 	s->generation = generation;
+	s->exec_time = bpf_ktime_get_boot_ns();
 	s->flags &= ~STATE_SEEN;
 	for (int i = 0; i < TAINT_BYTES / 8; i++)
 		next[i] = 0;
@@ -90,7 +91,7 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 		flags |= FLAG_SECURE_EXEC;
 	struct mm_struct *mm = p->mm;
 	if (mm) {
-		flags |= scan_environment(mm);
+		flags |= scan_environment(mm->env_start, mm->env_end);
 		flags |= fill_arguments(r, mm);
 	} else {
 		r->argv_len = r->argv_read = 0;
@@ -128,6 +129,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	struct state own = { .generation = child->self_exec_id, .flags = STATE_SEEN };
 	if (from) {
 		own.flags = from->flags;
+		own.exec_time = from->exec_time;
 		u64 *to = (u64 *)own.taint, *life = (u64 *)from->taint;
 		for (int i = 0; i < TAINT_BYTES / 8; i++)
 			to[i] = life[i];
@@ -242,7 +244,9 @@ int on_task(struct bpf_iter__task *ctx)
 
 	if (!task || task->pid != task->tgid || task->signal->live.counter == 0)
 		return 0; /* a thread, or ended and not waited for */
-	struct state *s = state_of(task, this_cpu());
+	/* Before the programs are attached a state would be out of date at once. */
+	struct control *k = controls();
+	struct state *s = k && k->attached_at ? state_of(task, this_cpu()) : NULL;
 	if (task->flags & PF_KTHREAD)
 		return 0; /* but its state goes to the helpers it may start */
 	if (s && s->flags & STATE_SEEN)
@@ -256,7 +260,7 @@ int on_task(struct bpf_iter__task *ctx)
 	r->header.cpu = bpf_get_smp_processor_id();
 	r->header.number = 0;
 	r->header.drops = 0;
-	r->header.time = bpf_ktime_get_boot_ns();
+	r->header.time = s && !(s->flags & STATE_SEEN) ? s->exec_time : bpf_ktime_get_boot_ns();
 	fill_process(&r->process, task, task, s);
 	r->header.flags = (s ? 0 : FLAG_NO_STATE) | FLAG_ENV_UNKNOWN | FLAG_ARGV_UNKNOWN | fill_program(r, task);
 	r->old_tid = task->pid;

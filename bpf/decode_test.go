@@ -174,7 +174,7 @@ func TestDecodeFollowsTheCompiledLayout(t *testing.T) {
 			t.Errorf("%s:\n have %+v\n want %+v", kind, have, want)
 		}
 	}
-	for name, size := range map[string]int{"counters": counterSize, "state": 8 + 8 + 3*taintBytes + 16, "control": 32, "measured": 8} {
+	for name, size := range map[string]int{"counters": counterSize, "state": 8 + 8 + 8 + 3*taintBytes + 16, "control": 32, "measured": 8} {
 		if have := int(layoutOf(t, name).s.Size); have != size {
 			t.Errorf("struct %s has %d bytes, want %d", name, have, size)
 		}
@@ -237,7 +237,7 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 
 func TestAcceptRefusesForeignRecords(t *testing.T) {
 	l, raw, _ := sample(t, KindFork)
-	s := &Sensor{possible: 2, cpus: []position{{next: 1}, {next: 18}}}
+	s := &Sensor{possible: 2, cpus: []position{{next: 1}, {next: 18}}, begun: []uint64{1, 1}}
 	if err := s.accept(raw, new(Event), 0); err == nil || !strings.Contains(err.Error(), "read before: number 18 is next") {
 		t.Errorf("a record for the second time: %v", err)
 	}

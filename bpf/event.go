@@ -39,7 +39,7 @@ type Event struct {
 	Kind    Kind
 	CPU     uint32 // whose counter numbered the record
 	Number  uint64 // of the record on that CPU, from 1; 0 for seen and lost
-	Time    uint64 // nanoseconds since boot, suspend included
+	Time    uint64 // nanoseconds since boot, suspend included; seen: of the exec, where a sensor saw it
 	Flags   Flags
 	Process Process // all but lost; taint: zero when it is the host that was spoilt
 

@@ -34,6 +34,9 @@ type ProgramFact struct {
 //go:embed objects.json
 var manifest []byte
 
+// embedded are the objects of this build.
+var embedded = []func() []byte{func() []byte { return _CoreBytes }, func() []byte { return _WatchBytes }}
+
 // Programs returns the facts about the loaded programs. It refuses when the
 // embedded object is not the one the manifest names.
 func (s *Sensor) Programs() (Facts, error) {

@@ -15,6 +15,7 @@ const (
 	parentSize   = 32
 	fileSize     = 64
 	counterSize  = 128
+	positionSize = 16
 	execSize     = headerSize + processSize + parentSize + 3*fileSize + 88 + 32 + 32 + 16 + 3*textMax
 	forkSize     = headerSize + processSize + parentSize + 8
 	exitSize     = headerSize + processSize + 8
@@ -35,6 +36,9 @@ const (
 	// reader for each record costs the traced program ten times more than
 	// the tracing.
 	DefaultPoll = 2 * time.Millisecond
+
+	idlePolls = 64                    // empty ones in a row, after which the wait grows
+	idlePoll  = 50 * time.Millisecond // to this; at 5,000 execs a second, 300 KiB of the ring
 
 	canaryLimit  = 5 * time.Second // for the helper process to be seen
 	missInterval = time.Second     // between looks at the kernel's count of skipped programs

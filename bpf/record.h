@@ -245,6 +245,7 @@ union record {
  */
 struct state {
 	u64 generation; /* self_exec_id of the program the process runs */
+	u64 exec_time;  /* of that program, in ns since boot; 0 with STATE_SEEN */
 	u64 flags;
 	u8 taint[TAINT_BYTES];
 	u8 program[2][TAINT_BYTES];

@@ -25,6 +25,7 @@ type State struct {
 // kernelState is struct state of record.h.
 type kernelState struct {
 	Generation uint64
+	ExecTime   uint64
 	Flags      uint64
 	Taint      [taintBytes]byte
 	Program    [2][taintBytes]byte
