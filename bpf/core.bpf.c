@@ -263,6 +263,11 @@ int on_task(struct bpf_iter__task *ctx)
 	r->header.time = s && !(s->flags & STATE_SEEN) ? s->exec_time : bpf_ktime_get_boot_ns();
 	fill_process(&r->process, task, task, s);
 	r->header.flags = (s ? 0 : FLAG_NO_STATE) | FLAG_ENV_UNKNOWN | FLAG_ARGV_UNKNOWN | fill_program(r, task);
+	if (s && s->generation != task->self_exec_id)
+		r->header.flags |= FLAG_STALE;
+	struct measured *m = bpf_task_storage_get(&measured, task, NULL, 0);
+	if (m && m->generation == task->self_exec_id)
+		r->header.flags |= FLAG_MEASURED;
 	r->old_tid = task->pid;
 	bpf_seq_write(ctx->meta->seq, r, sizeof(*r));
 	return 0;

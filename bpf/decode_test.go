@@ -204,7 +204,7 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 		"truncated":      {KindFork, "header.cpu", 1, -1, "fork of 151 bytes that says 152, want 152"},
 		"trailing byte":  {KindCgroup, "header.cpu", 1, 1, "cgroup of 121 bytes that says 120, want 120"},
 		"no header":      {KindFork, "header.cpu", 1, -113, "39 bytes, a header has 40"},
-		"flags":          {KindFork, "header.flags", 1 << 16, 0, "unknown flags 0x10000"},
+		"flags":          {KindFork, "header.flags", 1 << 18, 0, "unknown flags 0x40000"},
 		"number 0":       {KindFork, "header.number", 0, 0, "fork with number 0"},
 		"numbered seen":  {KindSeen, "header.number", 1, 0, "seen with number 1"},
 		"state":          {KindFork, "process.state", 2, 0, "unknown state flags 0x2"},

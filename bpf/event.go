@@ -102,8 +102,10 @@ const (
 	FlagInterpCut                       // Interp is, or may be, longer than the record
 	FlagScript                          // Program.Script is set
 	FlagPathCut                         // the path of an opened file is longer than the record
+	FlagStale                           // seen: the kernel state speaks of another program; for a moment during exec
+	FlagMeasured                        // seen: marked as measured
 
-	flagsKnown = FlagPathCut<<1 - 1
+	flagsKnown = FlagMeasured<<1 - 1
 )
 
 // Has reports whether all flags of g are set.

@@ -41,6 +41,8 @@ const (
 	idlePoll  = 50 * time.Millisecond // to this; at 5,000 execs a second, 300 KiB of the ring
 
 	canaryLimit  = 5 * time.Second // for the helper process to be seen
-	missInterval = time.Second     // between looks at the kernel's count of skipped programs
-	stateTries   = 16              // to read a state no exec is changing
+	staleTries   = 3               // looks at a state that is not its process's
+	staleWait    = 20 * time.Millisecond
+	missInterval = time.Second // between looks at the kernel's count of skipped programs
+	stateTries   = 16          // to read a state no exec is changing
 )

@@ -109,7 +109,7 @@ func TestNextAgentAdopts(t *testing.T) {
 	if execs != len(ran) {
 		t.Errorf("%d of %d execs arrived", execs, len(ran))
 	}
-	if found := s.Check(); len(found) != 0 {
+	if found := undisturbed(s); len(found) != 0 {
 		t.Errorf("an undisturbed sensor: %+v", found)
 	}
 }

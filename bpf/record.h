@@ -40,6 +40,8 @@ enum record_flag {
 	FLAG_INTERP_CUT = 1 << 13,
 	FLAG_SCRIPT = 1 << 14,         /* script is set */
 	FLAG_PATH_CUT = 1 << 15,       /* the path is longer than the record */
+	FLAG_STALE = 1 << 16,          /* seen: the state speaks of another program than the one that runs */
+	FLAG_MEASURED = 1 << 17,       /* seen: marked as measured */
 };
 
 enum state_flag {

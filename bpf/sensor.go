@@ -67,7 +67,8 @@ type Sensor struct {
 
 	consumed    []atomic.Uint64 // per ring and CPU: every record up to this number was delivered
 	begun       []uint64        // likewise: the first number that is ours to deliver
-	positions   []byte          // struct position per ring and CPU, for the next agent
+	guard       guard
+	positions   []byte // struct position per ring and CPU, for the next agent
 	unexplained atomic.Uint64
 	closed      atomic.Bool
 	snapshot    sync.Mutex   // one iteration at a time: they share a scratch record
@@ -191,7 +192,10 @@ func (s *Sensor) prove(canary []string) error {
 	if err := s.canary(canary, canaryLimit); err != nil {
 		return err
 	}
-	return s.canaryOpens(canaryLimit)
+	if err := s.canaryOpens(canaryLimit); err != nil {
+		return err
+	}
+	return s.guard.begin(s)
 }
 
 // pin leaves the set to the next agent.

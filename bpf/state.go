@@ -108,6 +108,9 @@ func (s *Sensor) MarkMeasured(pidfd int, generation uint32) (bool, error) {
 	if full != uint64(generation) {
 		return false, nil
 	}
+	if err := s.noteMark(pidfd, full); err != nil {
+		return false, err
+	}
 	if err := s.objects.Measured.Update(int32(pidfd), full, ebpf.UpdateAny); err != nil {
 		return false, fmt.Errorf("marking pidfd %d as measured: %w", pidfd, err)
 	}
