@@ -50,6 +50,7 @@ static __always_inline u64 renew(struct state *s, struct task_struct *p, u64 gen
 	u64 found = 0;
 
 	s->generation = generation;
+	s->exec_time = bpf_ktime_get_boot_ns();
 	s->flags &= ~(STATE_SEEN | STATE_CREDENTIALS);
 	for (int i = 0; i < TAINT_BYTES / 8; i++)
 		next[i] = 0;
@@ -168,6 +169,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	struct state own = { .generation = child->self_exec_id, .flags = STATE_SEEN };
 	if (from) {
 		own.flags = from->flags;
+		own.exec_time = from->exec_time;
 		u64 *to = (u64 *)own.taint, *life = (u64 *)from->taint;
 		for (int i = 0; i < TAINT_BYTES / 8; i++)
 			to[i] = life[i];
@@ -282,10 +284,9 @@ int on_task(struct bpf_iter__task *ctx)
 
 	if (!task || task->pid != task->tgid || task->signal->live.counter == 0)
 		return 0; /* a thread, or ended and not waited for */
+	/* Before the programs are attached a state would be out of date at once. */
 	struct control *k = controls();
-	struct state *s = NULL;
-	if (k && k->attached_at) /* before, somebody only looks */
-		s = state_of(task, this_cpu());
+	struct state *s = k && k->attached_at ? state_of(task, this_cpu()) : NULL;
 	if (task->flags & PF_KTHREAD)
 		return 0; /* but its state goes to the helpers it may start */
 	if (s && s->flags & STATE_SEEN)
@@ -299,9 +300,14 @@ int on_task(struct bpf_iter__task *ctx)
 	r->header.cpu = bpf_get_smp_processor_id();
 	r->header.number = 0;
 	r->header.drops = 0;
-	r->header.time = bpf_ktime_get_boot_ns();
+	r->header.time = s && !(s->flags & STATE_SEEN) ? s->exec_time : bpf_ktime_get_boot_ns();
 	fill_process(&r->process, task, task, s);
 	r->header.flags = (s ? 0 : FLAG_NO_STATE) | FLAG_ENV_UNKNOWN | FLAG_ARGV_UNKNOWN | fill_program(r, task);
+	if (s && s->generation != task->self_exec_id)
+		r->header.flags |= FLAG_STALE;
+	struct measured *m = bpf_task_storage_get(&measured, task, NULL, 0);
+	if (m && m->generation == task->self_exec_id)
+		r->header.flags |= FLAG_MEASURED;
 	r->old_tid = task->pid;
 	bpf_seq_write(ctx->meta->seq, r, sizeof(*r));
 	return 0;

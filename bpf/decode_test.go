@@ -176,7 +176,7 @@ func TestDecodeFollowsTheCompiledLayout(t *testing.T) {
 			t.Errorf("%s:\n have %+v\n want %+v", kind, have, want)
 		}
 	}
-	for name, size := range map[string]int{"counters": counterSize, "state": 8 + 8 + 3*taintBytes + 16, "control": 32, "measured": 8} {
+	for name, size := range map[string]int{"counters": counterSize, "state": 8 + 8 + 8 + 3*taintBytes + 16, "control": 32, "measured": 8} {
 		if have := int(layoutOf(t, name).s.Size); have != size {
 			t.Errorf("struct %s has %d bytes, want %d", name, have, size)
 		}
@@ -206,7 +206,7 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 		"truncated":      {KindFork, "header.cpu", 1, -1, "fork of 151 bytes that says 152, want 152"},
 		"trailing byte":  {KindCgroup, "header.cpu", 1, 1, "cgroup of 121 bytes that says 120, want 120"},
 		"no header":      {KindFork, "header.cpu", 1, -113, "39 bytes, a header has 40"},
-		"flags":          {KindFork, "header.flags", 1 << 16, 0, "unknown flags 0x10000"},
+		"flags":          {KindFork, "header.flags", 1 << 18, 0, "unknown flags 0x40000"},
 		"number 0":       {KindFork, "header.number", 0, 0, "fork with number 0"},
 		"numbered seen":  {KindSeen, "header.number", 1, 0, "seen with number 1"},
 		"digest source":  {KindExec, "digest_source", 3, 0, "digest of source 3 by algorithm 1"},
@@ -242,7 +242,7 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 
 func TestAcceptRefusesForeignRecords(t *testing.T) {
 	l, raw, _ := sample(t, KindFork)
-	s := &Sensor{possible: 2, cpus: []position{{next: 1}, {next: 18}}}
+	s := &Sensor{possible: 2, cpus: []position{{next: 1}, {next: 18}}, begun: []uint64{1, 1}}
 	if err := s.accept(raw, new(Event), 0); err == nil || !strings.Contains(err.Error(), "read before: number 18 is next") {
 		t.Errorf("a record for the second time: %v", err)
 	}

@@ -243,9 +243,9 @@ static __always_inline u32 loader_variable(const char *text)
 /*
  * Looks for loader variables in the environment exec just made. A longer
  * environment than ENV_STRINGS pieces, or one that cannot be read, is unknown.
- * Not static: the verifier walks it once, not once for each way to its call.
+ * Global, so that it is verified once and not for each way that leads here.
  */
-__attribute__((noinline)) u32 scan_environment(u64 at, u64 end)
+__noinline u32 scan_environment(u64 at, u64 end)
 {
 	char text[ENV_PIECE] __attribute__((aligned(8)));
 	u32 flags = 0;

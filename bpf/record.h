@@ -42,6 +42,8 @@ enum record_flag {
 	FLAG_INTERP_CUT = 1 << 13,
 	FLAG_SCRIPT = 1 << 14,         /* script is set */
 	FLAG_PATH_CUT = 1 << 15,       /* the path is longer than the record */
+	FLAG_STALE = 1 << 16,          /* seen: the state speaks of another program than the one that runs */
+	FLAG_MEASURED = 1 << 17,       /* seen: marked as measured */
 };
 
 enum state_flag {
@@ -258,6 +260,7 @@ union record {
  */
 struct state {
 	u64 generation; /* self_exec_id of the program the process runs */
+	u64 exec_time;  /* of that program, in ns since boot; 0 with STATE_SEEN */
 	u64 flags;
 	u8 taint[TAINT_BYTES];
 	u8 program[2][TAINT_BYTES];

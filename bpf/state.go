@@ -33,6 +33,7 @@ const (
 // kernelState is struct state of record.h.
 type kernelState struct {
 	Generation uint64
+	ExecTime   uint64
 	Flags      uint64
 	Taint      [taintBytes]byte
 	Program    [2][taintBytes]byte
@@ -115,6 +116,9 @@ func (s *Sensor) MarkMeasured(pidfd int, generation uint32) (bool, error) {
 	}
 	if full != uint64(generation) {
 		return false, nil
+	}
+	if err := s.noteMark(pidfd, full); err != nil {
+		return false, err
 	}
 	if err := s.objects.Measured.Update(int32(pidfd), full, ebpf.UpdateAny); err != nil {
 		return false, fmt.Errorf("marking pidfd %d as measured: %w", pidfd, err)

@@ -95,84 +95,91 @@ var hooks = []hooked{
 // bases are where each tier's hooks are numbered from.
 var bases = map[string]Hook{TierLSM: hookLSM, TierTrampoline: hookTrampoline}
 
+// hookTier is a tier whose programs sit on hooks.
+type hookTier struct {
+	name   string
+	number uint32 // in the map control
+	load   func() (*ebpf.CollectionSpec, error)
+}
+
+var hookTiers = []hookTier{{TierLSM, 1, loadLsm}, {TierTrampoline, 2, loadTrampoline}}
+
 // climb takes the best tier that works here, and the watch programs where
 // none above theirs does.
 func (s *Sensor) climb(o Options) error {
-	if err := s.identify(); err != nil {
-		return err
-	}
-	for _, tier := range []struct {
-		name string
-		load func() (*ebpf.CollectionSpec, error)
-	}{{TierLSM, loadLsm}, {TierTrampoline, loadTrampoline}} {
-		spec, err := tier.load()
-		if err != nil {
-			return fmt.Errorf("reading the embedded object %s: %w", tier.name, err)
-		}
-		no, err := s.try(tier.name, spec, o)
+	for _, t := range hookTiers {
+		no, err := s.try(t, o)
 		if err != nil {
 			return err
 		}
 		if no == nil {
-			s.tier = tier.name
 			return nil
 		}
 		s.better = append(s.better, *no)
 	}
 	s.tier = TierTracepoint
-	return s.watch(o.OpenBytes)
+	return s.watch(o)
 }
 
-// identify tells the programs who the agent is: its pid alone would be taken
-// for the next process that has it.
-func (s *Sensor) identify() error {
-	self := uint32(os.Getpid())
-	s.control.Agent = self
-	err := s.visit(func(ev *Event) error {
-		if ev.Process.PID == self {
-			s.control.AgentStart = ev.Process.Start
+// climbAgain takes the tier that an earlier agent had.
+func (s *Sensor) climbAgain(o Options) error {
+	for _, t := range hookTiers {
+		if t.number != s.control.Hooks {
+			continue
 		}
-		return nil
-	})
-	if err != nil {
+		no, err := s.try(t, o)
+		if no != nil {
+			return no
+		}
 		return err
 	}
-	return s.putControl()
+	if s.control.Hooks != 0 {
+		return fmt.Errorf("%w: of tier number %d", errStrange, s.control.Hooks)
+	}
+	s.tier = TierTracepoint
+	return s.watch(o)
 }
 
 // try loads a tier's programs, attaches them and provokes what they ought to
 // see. It returns why the tier is not had, nil when it is.
-func (s *Sensor) try(tier string, spec *ebpf.CollectionSpec, o Options) (*NoTier, error) {
-	if no := obstacle(tier); no != nil {
+func (s *Sensor) try(t hookTier, o Options) (*NoTier, error) {
+	if no := obstacle(t.name); no != nil {
 		return no, nil
+	}
+	spec, err := t.load()
+	if err != nil {
+		return nil, fmt.Errorf("reading the embedded object %s: %w", t.name, err)
 	}
 	absent, err := s.prepare(spec, o)
 	if err != nil {
 		return nil, err
 	}
-	c, err := ebpf.NewCollectionWithOptions(spec, s.shared())
+	c, err := ebpf.NewCollectionWithOptions(spec, *s.shared(spec))
 	if err != nil {
-		return &NoTier{tier, ReasonNotLoaded, "the kernel does not take its programs: " + plain(err)}, nil
+		return &NoTier{t.name, ReasonNotLoaded, "the kernel does not take its programs: " + plain(err)}, nil
 	}
-	attached, err := attachHooks(bases[tier], spec, c, absent)
-	if err == nil {
-		err = s.prove(bases[tier], c, o.Canary, absent)
+	core := len(s.attached)
+	if err = s.attachHooks(bases[t.name], spec, c, absent); err == nil {
+		err = s.provoked(bases[t.name], c, o.Canary, absent)
 	}
 	if err != nil {
-		for _, a := range attached {
+		for _, a := range s.attached[core:] {
 			err = errors.Join(err, a.link.Close())
 		}
+		s.attached = s.attached[:core]
 		c.Close()
 		var no *NoTier
 		if errors.As(err, &no) {
-			no.Tier = tier
+			no.Tier = t.name
 			return no, nil
 		}
 		return nil, err
 	}
-	s.watching, s.absent = c, absent
-	s.attached = append(s.attached, attached...)
-	s.control.Hooks = 1
+	s.tier, s.watching, s.absent = t.name, c, absent
+	s.control.Hooks = t.number
+	if err := s.shareWatching(); err != nil {
+		return nil, err
+	}
 	return nil, s.putControl()
 }
 
@@ -223,42 +230,34 @@ func (s *Sensor) prepare(spec *ebpf.CollectionSpec, o Options) (absent map[strin
 	return absent, nil
 }
 
-// shared are the maps that all objects have in common.
-func (s *Sensor) shared() ebpf.CollectionOptions {
-	return ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		lsmMapEvents: s.objects.Events, lsmMapCounters: s.objects.Counters, lsmMapStates: s.objects.States,
-		lsmMapControl: s.objects.Control, lsmMapHost: s.objects.Host, lsmMapPending: s.objects.Pending,
-	}}
-}
-
 // attachHooks attaches what is loaded. What the kernel refuses is absent.
-func attachHooks(base Hook, spec *ebpf.CollectionSpec, c *ebpf.Collection, absent map[string]string) (attached []attachment, err error) {
+func (s *Sensor) attachHooks(base Hook, spec *ebpf.CollectionSpec, c *ebpf.Collection, absent map[string]string) error {
 	for _, h := range hooks {
 		p := c.Programs[h.name]
 		if p == nil {
 			continue
 		}
-		var l link.Link
-		if p.Type() == ebpf.LSM {
-			l, err = link.AttachLSM(link.LSMOptions{Program: p})
-		} else {
-			l, err = link.AttachTracing(link.TracingOptions{Program: p})
-		}
 		section := spec.Programs[h.name].SectionName
-		if err != nil && h.essential {
-			return attached, &NoTier{Reason: ReasonNotLoaded, Detail: section + " does not attach: " + plain(err)}
-		}
-		if err != nil {
+		err := s.place(program{name: h.name, attach: section, program: p, hook: base + h.site, signals: h.signals}, func() (link.Link, error) {
+			if p.Type() == ebpf.LSM {
+				return link.AttachLSM(link.LSMOptions{Program: p})
+			}
+			return link.AttachTracing(link.TracingOptions{Program: p})
+		})
+		switch {
+		case errors.Is(err, errStrange):
+			return err
+		case err != nil && h.essential:
+			return &NoTier{Reason: ReasonNotLoaded, Detail: section + " does not attach: " + plain(err)}
+		case err != nil:
 			absent[h.name] = ReasonNotLoaded
-			continue
 		}
-		attached = append(attached, attachment{program{name: h.name, attach: section, program: p, hook: base + h.site, signals: h.signals}, l})
 	}
-	return attached, nil
+	return nil
 }
 
-// prove provokes the hooks and sees which ran, then whether a refusal holds.
-func (s *Sensor) prove(base Hook, c *ebpf.Collection, canary []string, absent map[string]string) error {
+// provoked provokes the hooks and sees which ran, then whether a refusal holds.
+func (s *Sensor) provoked(base Hook, c *ebpf.Collection, canary []string, absent map[string]string) error {
 	if err := provoke(canary); err != nil {
 		return err
 	}

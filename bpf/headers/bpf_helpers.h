@@ -17,6 +17,7 @@
 	_Pragma("GCC diagnostic pop")
 
 #define __ksym __attribute__((section(".ksyms")))
+#define __noinline __attribute__((noinline))
 #define __weak __attribute__((weak))
 
 #undef __always_inline
