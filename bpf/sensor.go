@@ -138,7 +138,7 @@ func (s *Sensor) start(o Options) (err error) {
 			return s.prove(o.Canary)
 		}
 		s.unload()
-		reason = ReasonStrange
+		s.tier, s.continuity, reason = "", Continuity{}, ReasonStrange
 		s.notes = append(s.notes, err)
 		if err := s.pins.discard(); err != nil {
 			return fmt.Errorf("removing pins that are not ours: %w", err)
@@ -396,7 +396,7 @@ func (s *Sensor) unload() error {
 		errs = append(errs, s.objects.Close())
 	}
 	s.attached, s.ring, s.opens, s.positions, s.watching, s.owned, s.maps = nil, nil, nil, nil, nil, nil, nil
-	s.objects, s.memory, s.control, s.tier, s.better = coreObjects{}, nil, control{}, "", nil
+	s.objects, s.memory, s.control = coreObjects{}, nil, control{}
 	return errors.Join(errs...)
 }
 
