@@ -42,37 +42,39 @@ func (o *opened) inputs(ctx context.Context, f *Facts, unit evidence.Value[strin
 	}
 	files := []evidence.File{}
 	for _, path := range paths {
-		file, err := o.input(ctx, f, path)
+		file, p, err := o.input(ctx, f, path)
 		if err != nil {
 			v := unfound[[]evidence.File](err)
 			o.note("inputs", path, v.Reason())
 			return v
 		}
-		files = append(files, file)
+		files, o.pins = append(files, file), append(o.pins, p)
 	}
 	return evidence.Known(files)
 }
 
 // input measures one declared file. Changed since the exec, it may not be what
 // the process read.
-func (o *opened) input(ctx context.Context, f *Facts, path string) (evidence.File, error) {
+func (o *opened) input(ctx context.Context, f *Facts, path string) (evidence.File, *pin, error) {
 	r, err := o.t.resolve(path, &o.walks)
 	if err != nil {
-		return evidence.File{}, err
+		return evidence.File{}, nil, err
 	}
-	defer unix.Close(r.fd)
 	seen, err := fstat(r.fd)
 	if err != nil {
-		return evidence.File{}, err
+		unix.Close(r.fd)
+		return evidence.File{}, nil, err
 	}
-	d := o.m.digest(ctx, &source{path: r.fd, seen: seen, limit: MaxModel, patience: settleAfter(seen.id.Ctime)})
-	if p := (pin{ctime: r.ctime}); p.after(o.m.execTime(f)) {
+	s := source{path: r.fd, seen: seen, limit: MaxModel, patience: settleAfter(seen.id.Ctime)}
+	d := o.m.digest(ctx, &s)
+	p := &pin{fd: r.fd, id: s.seen.id, path: hint(path, evidence.MaxText), ctime: r.ctime}
+	if p.after(o.m.execTime(f)) {
 		d = taint(d, taintChanged)
 	}
-	for _, name := range d.Taints() {
-		o.note("inputs", path, name)
+	if _, clean := d.Get(); !clean {
+		o.note("inputs", path, d.Reason()+strings.Join(d.Taints(), ", "))
 	}
-	return evidence.File{Path: hint(path, evidence.MaxText), ID: seen.id, Digest: d}, nil
+	return evidence.File{Path: p.path, ID: p.id, Digest: d}, p, nil
 }
 
 // declared returns the paths declared for a unit: none where there is no file
