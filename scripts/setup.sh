@@ -11,7 +11,7 @@ declare -A program_of=(
   [clang-14]=clang-14 [llvm-14]=llvm-strip-14 [tpm2-tools]=tpm2_checkquote [git]=git [gcc]=gcc [libc6-dev]=/usr/include/stdlib.h [python3]=/usr/bin/python3
 )
 case "${1:-}" in
-  demo) want="swtpm swtpm-tools gnutls-bin openssh-client" ;;
+  demo) want="swtpm swtpm-tools gnutls-bin openssh-client python3" ;;
   redteam) want="swtpm swtpm-tools gnutls-bin openssh-client gcc libc6-dev python3" ;;
   test) want="swtpm swtpm-tools gnutls-bin openssh-client tpm2-tools git gcc libc6-dev" ;;
   check | generate) want="git clang-14 llvm-14" ;;

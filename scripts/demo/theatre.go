@@ -33,7 +33,8 @@ type theatre struct {
 	key      string // alice's private key
 	agent    string // path of the workload's binary
 	cgroup   *stage.Unit
-	task     string   // id of the approved delegation
+	task     string // id of the approved delegation
+	ranker   ranker
 	decided  []string // "allow" and "deny", as the broker's log must hold them
 }
 
@@ -125,7 +126,6 @@ machines: [demo]
 minimum: {ek: ek-cert, anchor: nv-latch, tier: tracepoint, provenance: pinned, ima: none}
 code:
   executables: [{digest: "%s", label: invoice-agent 1.4.2}]
-  accepted_taints: [bpf-loaded] # two agents share this machine's kernel, and each sees the other load its programs
 context:
   units: ["%s"]
   uids: [%d]

@@ -151,7 +151,7 @@ func (f *field) register() error {
 		if _, err := w.ask(); err != nil {
 			return err
 		}
-		p, err := f.measured()
+		p, err := f.Observed(f.host)
 		if err != nil {
 			return err
 		}
@@ -163,61 +163,8 @@ func (f *field) register() error {
 	return err
 }
 
-// measured returns the process of the last evidence that left the host.
-func (f *field) measured() (*evidence.Process, error) {
-	data, err := (&local.Client{Socket: f.host.Socket}).Bundle(f.ctx)
-	if err != nil {
-		return nil, err
-	}
-	b, err := evidence.Parse(data)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range b.Entries {
-		if e.Value.Process != nil {
-			return e.Value.Process, nil
-		}
-	}
-	return nil, errors.New("no process in the last evidence")
-}
-
 // workload is a registration: of nothing yet, or of what p is made of.
 func (f *field) workload(id string, p *evidence.Process) string {
-	exe := `{digest: "sha-256:` + strings.Repeat("0", 64) + `", label: nothing yet}`
-	var more strings.Builder
-	if p != nil {
-		digest := func(file evidence.File) string {
-			d, _ := file.Digest.Observed()
-			return d.String()
-		}
-		main, _ := p.Exe.Observed()
-		exe = fmt.Sprintf(`{digest: "%s", label: honest, interpreter: %t}`, digest(main), id == pythonID)
-		list := func(name string, digests []string) {
-			fmt.Fprintf(&more, "  %s:\n", name)
-			seen := make(map[string]bool)
-			for _, d := range digests {
-				if !seen[d] {
-					fmt.Fprintf(&more, "  - {digest: \"%s\", label: honest}\n", d)
-				}
-				seen[d] = true
-			}
-		}
-		if loader, _ := p.Loader.Observed(); loader != nil {
-			list("loaders", []string{digest(*loader)})
-		}
-		maps, _ := p.Maps.Observed()
-		var libraries []string
-		for _, m := range maps[1:] {
-			libraries = append(libraries, digest(m))
-		}
-		list("libraries", libraries)
-		if s, _ := p.Script.Observed(); s != nil {
-			list("scripts", []string{digest(s.File)})
-		}
-		if m, ok := p.Code.Observed(); ok {
-			list("manifests", []string{"sha-256:" + m.Root.String()})
-		}
-	}
 	return fmt.Sprintf(`kind: Machine
 name: field
 boot: {pcrs: {}}
@@ -226,8 +173,6 @@ kind: Workload
 id: %s
 machines: [field]
 minimum: {ek: ek-cert, anchor: nv-latch, tier: tracepoint, provenance: pinned, ima: none}
-code:
-  executables: [%s]
 %scontext:
   units: ["%s"]
   uids: [%d]
@@ -235,7 +180,7 @@ code:
   cgroups: any
   containers: [none]
   ancestors: any
-`, id, exe, more.String(), f.unit.Name(), user, user)
+`, id, stage.CodeYAML(p, id == pythonID), f.unit.Name(), user, user)
 }
 
 func (f *field) env() []string {
