@@ -182,7 +182,7 @@ func (f *Facts) openedAnother(s *evidence.Script, p *pin) bool {
 		if o.Path != s.File.Path || o.Cut {
 			continue
 		}
-		if same, unchanged := matches(&o.File, &o.File, p.id); false && (!same || !unchanged) {
+		if same, unchanged := matches(&o.File, &o.File, p.id); !same || !unchanged {
 			return true
 		}
 	}
