@@ -27,6 +27,13 @@ demo: ## the main job with real parts on this machine: five minutes to read, und
 	@go build $(GOFLAGS_BUILD) -o bin/demo ./scripts/demo
 	@bin/demo
 
+.PHONY: redteam
+redteam: ## real attacks on a running jurat: what the kernel saw, who said no (three minutes)
+	@scripts/setup.sh redteam
+	@$(MAKE) --no-print-directory build
+	@go build $(GOFLAGS_BUILD) -o bin/redteam ./scripts/redteam
+	@bin/redteam
+
 .PHONY: test
 test: ## all tests, race detector on (installs what they need)
 	@scripts/setup.sh test

@@ -34,6 +34,8 @@ type Sensor interface {
 	State(pidfd int) (bpf.State, error)
 	// MarkMeasured notes in the kernel that a generation was measured.
 	MarkMeasured(pidfd int, generation uint32) (bool, error)
+	// Check looks for signs that somebody works against the sensor.
+	Check() []bpf.Finding
 }
 
 // Measurer is what the agent needs of station 2 (*measure.Meter).
@@ -49,6 +51,8 @@ type Measurer interface {
 	Place(cgroup uint64) measure.Place
 	// Cached shows every digest that is known.
 	Cached(yield func(measure.Cached) bool)
+	// Hashing lists the large files that are being hashed.
+	Hashing() []measure.Hashing
 }
 
 // Chip is what the agent needs of the TPM.
@@ -96,6 +100,7 @@ type SensorFacts struct {
 	Object   evidence.Hash
 	Programs []evidence.Program
 	Signals  []evidence.Signal
+	Gap      string // why the kernel was not watched since the agent before; "": it was
 }
 
 // Limits keep one process or user from starving the others.
@@ -139,6 +144,8 @@ type Agent struct {
 	files     files // that were executed, as measured
 	feed      feed  // of events, for those who follow them
 	spoilt    hostTaints
+	guarding  sync.Mutex // held while guard looks
+	guard     guard
 	epoch     atomic.Pointer[epoch]
 	queue     chan *program // execs to be measured; watch closes it
 	watching  chan struct{} // closed when the first snapshot is done
@@ -222,6 +229,9 @@ func (a *Agent) keep(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
+			if err := a.inspect(); err != nil {
+				return err
+			}
 			if err := a.heartbeat(); err != nil {
 				return err
 			}

@@ -75,7 +75,7 @@ func (t *table) lineage(i evidence.Instance) (made []evidence.Ancestor, whole bo
 	if p == nil {
 		return nil, false
 	}
-	top, parent := i.PID, p.program.parent
+	top, program := p.instance, p.program
 	for _, at := range up {
 		a := evidence.Ancestor{Instance: at.instance, Digest: evidence.Unknown[evidence.Digest](reasonNotYet)}
 		a.Path, _ = at.program.path()
@@ -83,7 +83,8 @@ func (t *table) lineage(i evidence.Instance) (made []evidence.Ancestor, whole bo
 		if f, ok := measured.Observed(); ok {
 			a.Path, a.Digest = f.Path, f.Digest
 		}
-		made, top, parent = append(made, a), at.instance.PID, at.program.parent
+		made, top, program = append(made, a), at.instance, at.program
 	}
-	return made, top == 1 || parent.PID == 0
+	kernels := program.parent.PID == 0 && program.instance.SameProcess(top)
+	return made, top.PID == 1 || kernels
 }

@@ -24,6 +24,10 @@ const (
 	reasonDiscontinuity = "discontinuity" // anything else: a crash, a reset of the TPM
 )
 
+// causeGap is the loss of what happened while nobody watched: at least one
+// record.
+const causeGap = "unexplained"
+
 // epoch is one unbroken time of watching.
 type epoch struct {
 	number uint64
@@ -90,7 +94,7 @@ func (a *Agent) firstEpoch(ctx context.Context, r logstore.Recovery, clean bool,
 		reason = reasonFirst
 	case last != nil && string(last.BootID) != string(a.host.bootID):
 		reason = reasonBoot
-	case !clean || r.Cut > 0:
+	case !clean || r.Cut > 0 || a.facts.Gap != "":
 		reason = reasonDiscontinuity
 	}
 	if err := a.anchor.settle(ctx, a.chip, clock, a.host.bootID); err != nil {
@@ -98,6 +102,12 @@ func (a *Agent) firstEpoch(ctx context.Context, r logstore.Recovery, clean bool,
 	}
 	if err := a.begin(ctx, reason, r.Epoch+1, floor, clock); err != nil {
 		return err
+	}
+	if reason == reasonDiscontinuity && a.facts.Gap != "" {
+		a.logger.Warn("the kernel was not watched since the agent before", "reason", a.facts.Gap)
+		if err := a.lose(causeGap, 0, 1); err != nil {
+			return err
+		}
 	}
 	if r.Cut > 0 {
 		a.logger.Warn("the log ended in a torn entry", "bytes", r.Cut)

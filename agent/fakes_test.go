@@ -32,6 +32,7 @@ type fakeSensor struct {
 	states   map[uint32]*bpf.State
 	barrier  error
 	barriers int
+	findings []bpf.Finding
 	consumed int // events taken up to now
 	said     int
 	busy     bool
@@ -162,16 +163,17 @@ func pidfdInode(pid uint32) uint64 {
 type fakeMeter struct {
 	sensor *fakeSensor
 
-	mu     sync.Mutex // guards what follows
-	delay  time.Duration
-	slow   bool                           // Exec takes as long as it may
-	size   int                            // bytes of padding in a measurement
-	look   func(n int, s *evidence.State) // changes look number n, from 1
-	exec   func(e *measure.Exec)          // hears of each exec
-	full   func(pidfd int) error          // hears of each full measurement
-	looks  int
-	fulls  int
-	cached []measure.Cached
+	mu      sync.Mutex // guards what follows
+	delay   time.Duration
+	slow    bool                           // Exec takes as long as it may
+	size    int                            // bytes of padding in a measurement
+	look    func(n int, s *evidence.State) // changes look number n, from 1
+	exec    func(e *measure.Exec)          // hears of each exec
+	full    func(pidfd int) error          // hears of each full measurement
+	looks   int
+	fulls   int
+	cached  []measure.Cached
+	hashing []measure.Hashing
 }
 
 func (m *fakeMeter) Exec(ctx context.Context, e *measure.Exec) evidence.Exec {
@@ -236,6 +238,18 @@ func (m *fakeMeter) Cached(yield func(measure.Cached) bool) {
 			return
 		}
 	}
+}
+
+func (m *fakeMeter) Hashing() []measure.Hashing {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hashing
+}
+
+func (s *fakeSensor) Check() []bpf.Finding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.findings
 }
 
 func fakeProcess(f *measure.Facts, size int) *evidence.Process {

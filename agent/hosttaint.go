@@ -9,6 +9,7 @@ import (
 
 	"github.com/jurat-dev/jurat/agent/local"
 	"github.com/jurat-dev/jurat/bpf"
+	"github.com/jurat-dev/jurat/evidence"
 )
 
 // hostTaints are what spoilt the host since it started. Each is in every look
@@ -47,4 +48,17 @@ func (a *Agent) spoilHost(names []string, how string, ev *bpf.Event) error {
 		}
 	}
 	return nil
+}
+
+// runs reports whether the untainted process i runs the very file that the
+// process with that pid runs: what it does, this program would have done.
+func (t *table) runs(i evidence.Instance, pid uint32) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p, own := t.processes[i.PID], t.processes[pid]
+	if p == nil || own == nil || p.instance != i || len(p.spoilt) > 0 {
+		return false
+	}
+	text, mine := p.program.image.Value().text, own.program.image.Value().text
+	return text.Inode != 0 && fileID(&text) == fileID(&mine) && text.Generation == mine.Generation
 }

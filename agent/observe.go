@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -164,13 +165,26 @@ func (a *Agent) explain(ctx context.Context, pid uint32) (*local.Explanation, *l
 	if err := a.sensor.Barrier(ctx); err != nil {
 		return nil, fault(codeSensor, "%v", err)
 	}
-	out := &local.Explanation{Process: p, State: a.lookAt(fd, pins, s.facts.Instance), Signals: a.facts.Signals, Tier: a.facts.Tier}
+	out := &local.Explanation{Process: p, State: a.lookAt(fd, pins, s.facts.Instance), Signals: a.facts.Signals, Tier: a.facts.Tier, Models: a.hashing()}
 	summary, ok := a.table.copyOf(s.facts.Instance)
 	if !ok {
 		return nil, fault(codeExited, "process %s ended while it was measured", s.facts.Instance)
 	}
 	out.Summary = a.summary(&summary)
 	return out, nil
+}
+
+// hashing says of each large file that is being hashed how far that is.
+func (a *Agent) hashing() []string {
+	var out []string
+	for _, h := range a.meter.Hashing() {
+		percent := 100.0
+		if h.Total > 0 {
+			percent = 100 * float64(h.Done) / float64(h.Total)
+		}
+		out = append(out, fmt.Sprintf("%s: %.0f %% of %d MiB", h.Path, percent, h.Total>>20))
+	}
+	return out
 }
 
 // copyOf returns the process as it is now, if it is still that instance.

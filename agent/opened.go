@@ -12,9 +12,9 @@ import (
 
 // How much is remembered of opened files. Beyond it they are unknown.
 const (
-	maxOpened    = 1 << 13 // files of one program
-	maxOpenedAll = 1 << 20 // of all, those that forks share counted once
-	indexFrom    = 32      // from how many files on a set has an index
+	maxOpened    = 1 << 12 // files of one program
+	maxOpenedAll = 1 << 18 // of all, those that forks share counted once
+	indexFrom    = 256     // from how many files on a set has an index
 )
 
 // Why it is not known what a program opened.
@@ -44,20 +44,14 @@ type opening struct {
 // set of nothing.
 type openSet struct {
 	list    []opening
-	index   map[version]struct{} // nil while list is short
-	users   int                  // processes with this set, less one
-	unknown string               // why something may be missing; "": nothing is
+	index   map[evidence.FileID]struct{} // nil while list is short
+	users   int                          // processes with this set, less one
+	unknown string                       // why something may be missing; "": nothing is
 }
 
-// version is one state of a file.
-type version struct {
-	device, inode, size uint64
-	ctime               int64
-	generation          uint32
-}
-
-func versionOf(i *measure.Inode) version {
-	return version{i.Device, i.Inode, i.Size, i.Ctime, i.Generation}
+// fileID names one version of a file.
+func fileID(i *measure.Inode) evidence.FileID {
+	return evidence.FileID{Device: i.Device, Inode: i.Inode, Ctime: i.Ctime, Size: i.Size}
 }
 
 // share returns the set for one process more.
@@ -81,14 +75,27 @@ func (s *openSet) release() int {
 	return len(s.list)
 }
 
-func (s *openSet) has(v version) bool {
+// files returns what is in the set, in the order of the first opens.
+func (s *openSet) files() (opened []measure.OpenedFile, unknown string) {
+	if s == nil {
+		return nil, ""
+	}
+	opened = make([]measure.OpenedFile, len(s.list))
+	for k, o := range s.list {
+		f := o.file.Value()
+		opened[k] = measure.OpenedFile{At: o.at, File: f.file, Path: f.path, Cut: f.cut, Class: f.class}
+	}
+	return opened, s.unknown
+}
+
+func (s *openSet) has(v evidence.FileID) bool {
 	if s.index != nil {
 		_, ok := s.index[v]
 		return ok
 	}
 	for k := range s.list {
 		f := s.list[k].file.Value().file
-		if versionOf(&f) == v {
+		if fileID(&f) == v {
 			return true
 		}
 	}
@@ -112,10 +119,10 @@ func (t *table) own(p *process) *openSet {
 }
 
 func (s *openSet) reindex() {
-	s.index = make(map[version]struct{}, 2*len(s.list))
+	s.index = make(map[evidence.FileID]struct{}, 2*len(s.list))
 	for k := range s.list {
 		f := s.list[k].file.Value().file
-		s.index[versionOf(&f)] = struct{}{}
+		s.index[fileID(&f)] = struct{}{}
 	}
 }
 
@@ -127,7 +134,7 @@ func (t *table) open(i evidence.Instance, f openedFile, at uint64) {
 	if p == nil || p.instance != i {
 		return // of a program that is over, or one the next snapshot finds
 	}
-	v := versionOf(&f.file)
+	v := fileID(&f.file)
 	if p.opened != nil && (p.opened.has(v) || p.opened.unknown == reasonTooMany) {
 		return
 	}
@@ -156,14 +163,14 @@ func (t *table) overlook(i evidence.Instance, reason string) {
 	}
 }
 
-// openings returns how many files the process has opened, and why it may have
-// opened more.
-func (t *table) openings(i evidence.Instance) (count int, unknown string) {
+// openings returns how many files the program has opened that the process runs
+// at that generation, and why it may have opened more.
+func (t *table) openings(pid, generation uint32) (count int, unknown string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := t.find(i)
+	p := t.processes[pid]
 	switch {
-	case p == nil:
+	case p == nil || p.instance.Generation != generation:
 		return 0, reasonOpensLost
 	case p.opened == nil:
 		return 0, ""

@@ -56,9 +56,12 @@ func (a *Agent) answer(ctx context.Context, batch []*visit) ([]*visit, error) {
 	if err := a.sensor.Barrier(ctx); err != nil {
 		return batch, fault(codeSensor, "%v", err)
 	}
+	if err := a.inspect(); err != nil {
+		return batch, fault(codeLog, "%v", err)
+	}
 	// Station 2: the first look. The measurements are in the log already.
-	if batch = a.look(batch, (*visit).first); len(batch) == 0 {
-		return nil, nil
+	if batch, err = a.firstLook(ctx, batch); err != nil || len(batch) == 0 {
+		return batch, err
 	}
 	// Station 3: a checkpoint commits to the log.
 	check, err := a.checkpoint()
@@ -79,6 +82,9 @@ func (a *Agent) answer(ctx context.Context, batch []*visit) ([]*visit, error) {
 		return batch, err
 	}
 	// The second look, again with nothing left unread. Who differs is refused.
+	if err := a.inspect(); err != nil {
+		return batch, fault(codeLog, "%v", err)
+	}
 	if err := a.sensor.Barrier(ctx); err != nil {
 		return batch, fault(codeSensor, "%v", err)
 	}

@@ -31,7 +31,8 @@ type program struct {
 	seen                 bool
 	variables            variables
 	cpu                  uint32
-	taints               []string // at the exec; nil: none
+	taints               []string       // at the exec; nil: none
+	held                 []measure.Held // by the gate, for this exec
 
 	mu   sync.Mutex // guards file
 	file *evidence.Value[evidence.File]
@@ -41,7 +42,8 @@ type program struct {
 type image struct {
 	filename, interpreter, command string
 	cut                            bool
-	exe, text                      measure.Inode
+	exe, text, script              measure.Inode
+	kernel                         measure.KernelDigest
 }
 
 // variables are those of the loader that were set at exec.
@@ -56,11 +58,13 @@ const variablesRead variables = 1 << 7
 func newProgram(e *measure.Exec, command string) *program {
 	p := &program{
 		image: unique.Make(image{
-			filename: e.Filename, interpreter: e.Interpreter, command: command, cut: e.Cut, exe: settled(e.Exe), text: settled(e.Text),
+			filename: e.Filename, interpreter: e.Interpreter, command: command, cut: e.Cut,
+			exe: settled(e.Exe), text: settled(e.Text), script: settled(e.Script), kernel: e.Kernel,
 		}),
 		creds: unique.Make(e.Credentials), spaces: unique.Make(e.Namespaces), instance: e.Instance, parent: e.Parent,
 		at: e.At, record: e.Record, cpu: e.CPU, cgroupID: e.CgroupID, seen: e.Seen,
 		arguments: string(e.Arguments), argumentsRead: e.Arguments != nil, argumentsSize: e.ArgumentsSize,
+		held: e.Held,
 	}
 	if len(e.Taints) > 0 {
 		p.taints = e.Taints
@@ -88,7 +92,7 @@ func (p *program) exec() measure.Exec {
 	i := p.image.Value()
 	e := measure.Exec{
 		At: p.at, CPU: p.cpu, Record: p.record, Seen: p.seen, Instance: p.instance, Parent: p.parent,
-		Filename: i.filename, Interpreter: i.interpreter, Cut: i.cut, Exe: i.exe, Text: i.text,
+		Filename: i.filename, Interpreter: i.interpreter, Cut: i.cut, Exe: i.exe, Text: i.text, Script: i.script, Kernel: i.kernel, Held: p.held,
 		Credentials: p.creds.Value(), Namespaces: p.spaces.Value(), CgroupID: p.cgroupID,
 		ArgumentsSize: p.argumentsSize, VariablesRead: p.variables&variablesRead != 0, Taints: []string{},
 	}

@@ -51,6 +51,7 @@ type rig struct {
 	realTable  *table
 	realMeter  *measure.Meter
 
+	gap        string // since the agent before
 	generation uint32 // of this process, as the sensor says it
 
 	stop    func() error
@@ -106,7 +107,7 @@ func (r *rig) start() *rig {
 		r.t.Fatal(err)
 	}
 	p := parts{
-		sensor: r.sensor, facts: SensorFacts{Tier: "tracepoint", Object: sha256.Sum256(nil), Programs: []evidence.Program{{Name: "on_exec", Fired: true}}},
+		sensor: r.sensor, facts: SensorFacts{Gap: r.gap, Tier: "tracepoint", Object: sha256.Sum256(nil), Programs: []evidence.Program{{Name: "on_exec", Fired: true}}},
 		meter: r.meter, table: newTable(),
 	}
 	if r.realSensor != nil {

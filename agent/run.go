@@ -40,6 +40,8 @@ type Config struct {
 	BootLog   string         // the firmware's event log; "": where the kernel has it
 	OSLog     string         // the operating system's; "": where systemd has it
 	IMAList   string         // of the kernel, binary; "": where the kernel has it
+	Pin       string         // where the sensor is pinned, so that it watches on while the agent restarts; "": nowhere
+	Inputs    string         // directory that declares what units read; "": none
 	Version   string
 	Limits    Limits
 	Logger    *slog.Logger
@@ -57,6 +59,12 @@ const (
 	DefaultBootLog = securityFS + "tpm0/binary_bios_measurements"
 	DefaultOSLog   = "/run/log/systemd/tpm2-measure.log"
 	DefaultIMAList = securityFS + "ima/binary_runtime_measurements"
+)
+
+// Defaults of the host.
+const (
+	DefaultPin    = bpf.DefaultPin
+	DefaultInputs = "/etc/jurat/inputs.d"
 )
 
 // Run is an agent from its start to the end of ctx. It returns an error when
@@ -83,6 +91,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := initialNamespaces(); err != nil {
 		return err
 	}
+	if err := harden(); err != nil {
+		return err
+	}
 	log, recovery, err := logstore.Open(filepath.Join(c.State, logName))
 	if err != nil {
 		return err
@@ -92,7 +103,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	sensor, err := bpf.Open(bpf.Options{RingBytes: c.RingBytes})
+	sensor, err := bpf.Open(bpf.Options{RingBytes: c.RingBytes, Pin: c.Pin})
 	if err != nil {
 		return errors.Join(err, chip.Close())
 	}
@@ -102,7 +113,10 @@ func Run(ctx context.Context, c Config) (err error) {
 		return errors.Join(err, chip.Close())
 	}
 	table := newTable()
-	meter, err := measure.Open(measure.Config{Kernel: kernel{sensor}, Table: table, Environment: Environment})
+	meter, err := measure.Open(measure.Config{
+		Kernel: kernel{sensor, table}, Table: table, Environment: Environment, Inputs: c.Inputs,
+		Altered: func(f evidence.FileID) { table.altered(f, bootClock()) },
+	})
 	if err != nil {
 		return errors.Join(err, chip.Close())
 	}
@@ -195,7 +209,11 @@ func (a *Agent) open(socket string) (err error) {
 			return err
 		}
 	}
-	a.listener, err = listen(socket)
+	if a.listener, err = listen(socket); err != nil {
+		return err
+	}
+	a.guard = guard{state: a.state, socket: socket, check: a.sensor.Check}
+	a.guard.bound, err = os.Lstat(socket)
 	return err
 }
 
@@ -228,7 +246,7 @@ func (a *Agent) live(ctx context.Context, r logstore.Recovery, ready func()) err
 // time from before proves nothing any more.
 func (a *Agent) care(ctx context.Context, meter *measure.Meter) {
 	steps := clockSteps(ctx)
-	tick := time.NewTicker(time.Minute)
+	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -247,7 +265,10 @@ func (a *Agent) care(ctx context.Context, meter *measure.Meter) {
 	}
 }
 
-const sweepIdle = 10 * time.Minute
+const (
+	sweepIdle  = 10 * time.Minute // a file that nobody ran for so long is closed
+	sweepEvery = 10 * time.Second // how long a change of a measured file goes unnoticed at most
+)
 
 // initialPID is the inode of the initial pid namespace (PROC_PID_INIT_INO).
 const initialPID = 0xeffffffc
@@ -272,8 +293,18 @@ func sensorFacts(s *bpf.Sensor) (SensorFacts, error) {
 		return SensorFacts{}, err
 	}
 	out := SensorFacts{Tier: s.Tier(), Object: f.Object}
+	if c := s.Continuity(); !c.Adopted {
+		out.Gap = c.Reason
+	}
 	for _, p := range f.Programs {
 		out.Programs = append(out.Programs, evidence.Program{Name: p.Name, Tag: p.Tag, Fired: p.Fired})
+	}
+	for _, g := range s.Signals() {
+		by := evidence.Unknown[string](g.Reason)
+		if g.By != "" {
+			by = evidence.Known(g.By)
+		}
+		out.Signals = append(out.Signals, evidence.Signal{Name: g.Name, By: by})
 	}
 	return out, nil
 }

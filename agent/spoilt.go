@@ -9,6 +9,7 @@ import (
 	"github.com/jurat-dev/jurat/agent/local"
 	"github.com/jurat-dev/jurat/bpf"
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/measure"
 )
 
 // howKernel is how a taint was seen that came with another record, or with a
@@ -66,6 +67,57 @@ func (a *Agent) logTaint(who *evidence.Instance, s *local.Spoilt, at uint64) err
 	return a.append(&evidence.Entry{
 		Kind: evidence.KindTaint, At: at, Instance: who, Taint: &evidence.Taint{Name: s.Name, How: s.How, By: s.By},
 	})
+}
+
+// spoiling is a taint that is in the table and not in the log yet.
+type spoiling struct {
+	who   evidence.Instance
+	taint local.Spoilt
+}
+
+// taintWritten is the taint of who uses a file that was changed after it was
+// measured.
+const taintWritten = "written-after-measurement"
+
+// altered takes in that a file is not what was measured any more: whoever runs
+// it or has opened it loses what it holds. The log follows in settle.
+func (t *table) altered(file evidence.FileID, at uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.processes {
+		if !p.uses(file) {
+			continue
+		}
+		for _, s := range t.stain(p, []local.Spoilt{{Name: taintWritten, At: at, How: "file"}}) {
+			t.unlogged = append(t.unlogged, spoiling{p.instance, s})
+		}
+	}
+}
+
+// uses reports whether p runs, or its program has opened, that version of a
+// file.
+func (p *process) uses(f evidence.FileID) bool {
+	i := p.program.image.Value()
+	for _, file := range []*measure.Inode{&i.exe, &i.text, &i.script} {
+		if fileID(file) == f {
+			return true
+		}
+	}
+	return p.opened != nil && p.opened.has(f)
+}
+
+// logAltered logs the taints that altered found.
+func (a *Agent) logAltered() error {
+	a.table.mu.Lock()
+	found := a.table.unlogged
+	a.table.unlogged = nil
+	a.table.mu.Unlock()
+	for _, s := range found {
+		if err := a.logTaint(&s.who, &s.taint, s.taint.At); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pathOf returns what the process runs, for people.

@@ -45,6 +45,7 @@ type table struct {
 	processes map[uint32]*process
 	holders   int // processes with a holder
 	opens     int // references to opened files, shared ones counted once for each set
+	unlogged  []spoiling
 }
 
 func newTable() *table { return &table{processes: make(map[uint32]*process)} }
@@ -244,7 +245,9 @@ func (t *table) facts(pid uint32) (measure.Facts, bool) {
 	if p == nil {
 		return measure.Facts{}, false
 	}
-	return measure.Facts{Instance: p.instance, Origin: p.origin, Exec: p.program.exec()}, true
+	f := measure.Facts{Instance: p.instance, Origin: p.origin, Exec: p.program.exec()}
+	f.Opened, f.OpenedUnknown = p.opened.files()
+	return f, true
 }
 
 // logged notes that the instance has an entry of kind process.

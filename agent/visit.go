@@ -132,6 +132,9 @@ func (a *Agent) measure(ctx context.Context, v *visit) error {
 	}
 	v.epoch = a.epoch.Load()
 	i := v.facts.Instance
+	if now, ok := a.table.facts(i.PID); ok && now.Instance == i {
+		v.facts = now // it may have opened more
+	}
 	p, pins, err := a.meter.Process(ctx, v.pidfd, &v.facts)
 	switch {
 	case errors.Is(err, measure.ErrExited):

@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
+	"github.com/jurat-dev/jurat/agent/internal/peer"
 	"github.com/jurat-dev/jurat/bpf"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/measure"
@@ -79,6 +81,10 @@ func (a *Agent) take(ev *bpf.Event) error {
 		a.table.open(who, openedOf(&ev.Opened), ev.Time)
 	case bpf.KindTaint:
 		if ev.Process.PID == 0 {
+			if ev.Taint == bpf.TaintBPFLoaded && a.table.runs(instanceOf(ev.By), uint32(os.Getpid())) {
+				a.logger.Info("another juratd loads its sensor", "process", instanceOf(ev.By).String())
+				return nil
+			}
 			return a.spoilHost(ev.Taint.Names(), ev.Hook.String(), ev)
 		}
 	}
@@ -144,8 +150,8 @@ func (a *Agent) settle() error {
 			return err
 		}
 	}
-	if !a.resync {
-		return nil
+	if err := a.logAltered(); err != nil || !a.resync {
+		return err
 	}
 	a.resync = false
 	return a.snapshot()
@@ -224,13 +230,23 @@ func (a *Agent) append(e *evidence.Entry) error {
 }
 
 // kernel is what package measure may ask the sensor.
-type kernel struct{ sensor Sensor }
+type kernel struct {
+	sensor Sensor
+	table  *table
+}
 
-// State returns what the kernel holds of the process behind pidfd.
+// State returns what the kernel holds of the process behind pidfd, and how
+// much the table knows it to have opened.
 func (k kernel) State(pidfd int) (measure.State, error) {
 	s, err := k.sensor.State(pidfd)
 	if err != nil {
 		return measure.State{}, err
 	}
-	return measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0)}, nil
+	out := measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0)}
+	pid, err := peer.PID(pidfd)
+	if err != nil {
+		return out, nil // it has ended, which a look sees by itself
+	}
+	out.Opened, out.OpenedUnknown = k.table.openings(pid, s.Generation)
+	return out, nil
 }

@@ -31,4 +31,3 @@ func (d DigestSource) String() string {
 	}
 	return ""
 }
-

@@ -148,6 +148,7 @@ func needKernel(t testing.TB) {
 		_, err = os.Stat("/sys/kernel/btf/vmlinux")
 	}
 	require.Need(t, "bpf", err)
+	require.Loads(t)
 }
 
 func open(t testing.TB, o Options) *Sensor {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jurat-dev/jurat/broker/internal/challenge"
@@ -208,8 +209,7 @@ func (r *record) class(class string, w *registration.Workload) {
 }
 
 // promised holds the request against what the human signed about the workload:
-// levels, digests of the program, digests of models. Models are not measured
-// yet, so a delegation that names any is not used.
+// levels, digests of the program, digests of models.
 func (r *record) promised(p *evidence.Process, o *delegation.Delegation) {
 	l := o.Workload.Levels
 	seen := delegation.Levels{EK: r.Level.EK, Anchor: r.Level.Anchor, Tier: r.Level.Tier}
@@ -223,8 +223,27 @@ func (r *record) promised(p *evidence.Process, o *delegation.Delegation) {
 			Hint: "the human approved another program: jurat delegation request"}, ok)
 	}
 	if len(o.Workload.Models) > 0 {
-		r.take(station{Number: 9, Attestor: attestorDelegation, Check: "model-ref", Expected: hashes(o.Workload.Models), Observed: []string{"models are not measured in this version"}}, false)
+		r.models(p.Models, o.Workload.Models)
 	}
+}
+
+// models wants the process to have opened models, and none but those that the
+// human named.
+func (r *record) models(opened evidence.Value[[]evidence.File], named []evidence.Hash) {
+	files, ok := opened.Get()
+	observed := []string{}
+	if !ok {
+		observed = append(observed, "unknown ("+opened.Reason()+strings.Join(opened.Taints(), ", ")+")")
+	} else if len(files) == 0 {
+		observed, ok = append(observed, "no model opened"), false
+	}
+	for _, f := range files {
+		digest, measured := f.Digest.Get()
+		ok = ok && measured && digest.Algorithm == "sha-256" && len(digest.Value) == 32 && slices.Contains(named, evidence.Hash(digest.Value))
+		observed = append(observed, digest.String()+" "+f.Path)
+	}
+	r.take(station{Number: 9, Attestor: attestorDelegation, Check: "model-ref", Expected: hashes(named), Observed: observed,
+		Hint: "the human approved another model: jurat delegation request"}, ok)
 }
 
 func hashes(list []evidence.Hash) []string {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jurat-dev/jurat/broker/internal/testbundle"
 	"github.com/jurat-dev/jurat/broker/oauth"
+	"github.com/jurat-dev/jurat/delegation"
 	"github.com/jurat-dev/jurat/evidence"
 )
 
@@ -36,6 +37,30 @@ func TestPromised(t *testing.T) {
 	e = w.refused(w.tryToken(strict), 400, oauth.InvalidRequest, "")
 	if !slices.Equal(e.failed(), []string{"delegation/min-levels"}) {
 		t.Errorf("a weaker host: failed %q", e.failed())
+	}
+}
+
+// TestModelsApproved: a person who named the models is held to them.
+func TestModelsApproved(t *testing.T) {
+	w := ready(t)
+	w.ok(w.send(http.MethodPost, w.operator+"/v1/apply", "application/yaml",
+		strings.Replace(w.yaml(workloadID, false, "/usr/bin/invoice-agent"), "libraries: any", "libraries: any\n  models: any", 1)))
+	named := w.plant(func(o *delegation.Delegation) { o.Workload.Models = []evidence.Hash{testbundle.Text("file good.gguf")} })
+	for name, c := range map[string]struct {
+		models []evidence.File
+		ok     bool
+	}{
+		"the named one": {[]evidence.File{testbundle.File("good.gguf")}, true},
+		"one more":      {[]evidence.File{testbundle.File("good.gguf"), testbundle.File("evil.gguf")}, false},
+		"another one":   {[]evidence.File{testbundle.File("evil.gguf")}, false},
+		"none":          {[]evidence.File{}, false},
+	} {
+		w.subject = w.host.Measure(t, 1, func(p *evidence.Process) { p.Models = evidence.Known(c.models) })
+		if a := w.tryToken(named); c.ok {
+			w.ok(a)
+		} else if e := w.refused(a, 400, oauth.InvalidRequest, ""); !slices.Equal(e.failed(), []string{"delegation/model-ref"}) {
+			t.Errorf("%s: failed %q", name, e.failed())
+		}
 	}
 }
 

@@ -161,8 +161,8 @@ func (w *world) plant(change func(*delegation.Delegation)) object {
 }
 
 // TestForAnotherBroker is attack 4 once more: a delegation that alice signed
-// for another broker buys nothing here; nor one for models, which nobody
-// measures yet.
+// for another broker buys nothing here; nor one for a model that
+// the process did not open.
 func TestForAnotherBroker(t *testing.T) {
 	w := ready(t)
 	w.ok(w.tryToken(w.plant(func(*delegation.Delegation) {})))

@@ -285,7 +285,7 @@ func (b *Broker) postRefs(w http.ResponseWriter, r *http.Request) *oauth.Error {
 		}
 		group := workload.Group(in.Group)
 		if group == nil {
-			return invalid("group %q, want executables, loaders, libraries or scripts", in.Group)
+			return invalid("group %q, want %s", in.Group, registration.GroupNames)
 		}
 		if slices.ContainsFunc(*group, func(v verify.Value) bool { return v.Digest == in.Digest }) {
 			result = unchanged

@@ -111,6 +111,28 @@ func TestRefs(t *testing.T) {
 	}
 }
 
+// TestRefsOfData: each group of what a process is fed takes its digest, from the
+// registration as from an addition, and only then the process is accepted.
+func TestRefsOfData(t *testing.T) {
+	manifest := evidence.NewManifest([]evidence.CodeFile{{Digest: testbundle.Text("file lib.py"), Path: "lib.py"}})
+	for group, c := range map[string]struct {
+		digest string
+		change func(p *evidence.Process)
+	}{
+		"manifests": {"sha-256:" + manifest.Root.String(), func(p *evidence.Process) { p.Code = evidence.Known(manifest) }},
+		"files":     {testbundle.Digest("lib.py").String(), func(p *evidence.Process) { p.Code = evidence.Known(manifest) }},
+		"models":    {testbundle.Digest("m.gguf").String(), func(p *evidence.Process) { p.Models = evidence.Known([]evidence.File{testbundle.File("m.gguf")}) }},
+		"inputs":    {testbundle.Digest("p.txt").String(), func(p *evidence.Process) { p.Inputs = evidence.Known([]evidence.File{testbundle.File("p.txt")}) }},
+	} {
+		w := ready(t)
+		d := w.approved(nil)
+		w.subject = w.host.Measure(t, 1, c.change)
+		w.refused(w.tryToken(d), 400, "invalid_request", "")
+		w.ok(w.post(w.operator+"/v1/refs", object{"workload": workloadID, "digest": c.digest, "group": group, "label": "x", "reason": "release 2"}))
+		w.ok(w.tryToken(d))
+	}
+}
+
 // TestHosts: invited, enrolled, seen.
 func TestHosts(t *testing.T) {
 	w := ready(t)

@@ -23,6 +23,9 @@ type Config struct {
 	Files  int              // digests kept, each with a descriptor; 0: from DefaultFiles up, as many as the limit of open files allows
 	Now    func() time.Time // wall clock, which file times follow; nil: time.Now
 	Boot   func() uint64    // nanoseconds since boot, suspend included; nil: the kernel's
+	// Altered hears of each file whose digest was known and that is not what was
+	// hashed any more; it is named as the kernel named it before. May be nil.
+	Altered func(evidence.FileID)
 	// Environment names the variables whose values are recorded.
 	Environment []string
 	// Inputs is the directory where the host's operator declares what units
@@ -78,6 +81,7 @@ func Open(c Config) (*Meter, error) {
 		c.Files = filesKept()
 	}
 	m.cache = newCache(c.Files)
+	m.cache.altered = c.Altered
 	if err := m.open(); err != nil {
 		m.Close()
 		return nil, err

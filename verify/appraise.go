@@ -24,13 +24,14 @@ func (r Result) Appraise(request int, ref Reference) Appraisal {
 	}
 	subject := &v.requests[request]
 	a.hardware(v, &ref)
+	a.signals(v, &ref)
 	a.boot(v, &ref)
-	matched := a.code(subject, &ref)
+	matched := a.code(v, subject, &ref)
 	a.looksAtCode(subject)
 	a.kernelList(subject, v.imaState, &ref)
 	a.provenance(matched, &ref)
 	a.context(subject.Process, &ref)
-	a.looks(subject)
+	a.looks(subject, &ref)
 	return a
 }
 
@@ -72,7 +73,7 @@ func workload(ref *Reference) string {
 func known[T any](a *Appraisal, attestor Attestor, check string, expected []string, v evidence.Value[T]) (T, bool) {
 	value, ok := v.Get()
 	if !ok {
-		a.add(attestor, check, expected, []string{state(v)}, doubt(v), "")
+		a.add(attestor, check, expected, []string{state(v)}, doubt(v), remedies(v.Taints()))
 	}
 	return value, ok
 }

@@ -76,7 +76,8 @@ func bootScenes() []refusedScene {
 		}},
 		{"a script that IMA does not cover", "code/ima", warning, func(s scene) {
 			s.p.Script = script("/opt/agent.py")
-			s.ref.Minimum.IMA, s.ref.Code.Executables[0].Interpreter = verify.IMAConfirmed, true
+			interpreter(s)
+			s.ref.Minimum.IMA = verify.IMAConfirmed
 			s.ref.Code.Scripts = []verify.Value{value("/opt/agent.py")}
 			s.world.IMA = covering(s.world)
 		}},

@@ -21,7 +21,7 @@ type match struct {
 
 // code holds everything executable in the process against the listed digests,
 // and returns what it found for the provenance attestor.
-func (a *Appraisal) code(r *Request, ref *Reference) []match {
+func (a *Appraisal) code(v *verified, r *Request, ref *Reference) []match {
 	p := r.Process
 	exe := a.executable(p, ref)
 	loader, linked := a.loader(p, ref)
@@ -32,6 +32,15 @@ func (a *Appraisal) code(r *Request, ref *Reference) []match {
 	matched = append(matched, a.libraries(p, ref))
 	if script, present := a.script(p, exe, ref); present {
 		matched = append(matched, script)
+	}
+	if manifest, present := a.manifest(v, p, exe, ref); present {
+		matched = append(matched, manifest)
+	}
+	if models, present := a.models(v, p, ref); present {
+		matched = append(matched, models)
+	}
+	if inputs, present := a.inputs(p, ref); present {
+		matched = append(matched, inputs)
 	}
 	if list, ok := known(a, AttestorCode, "interference", []string{"no variable that changes what is loaded"}, p.Interference); ok {
 		a.judge(AttestorCode, "interference", len(list) == 0, []string{"no variable that changes what is loaded"}, list,
@@ -58,7 +67,7 @@ func (a *Appraisal) executable(p *evidence.Process, ref *Reference) match {
 	if found {
 		m.found, m.values = true, []Value{value}
 	}
-	if files, ok := known(a, AttestorCode, "exe-mapped", []string{identity(digest)}, p.Maps); ok {
+	if files, ok := known(a, AttestorCode, "exe-mapped", []string{identity(digest)}, despite(p.Maps, &ref.Code)); ok {
 		mapped := slices.ContainsFunc(files, func(f evidence.File) bool { return digestOf(f) == identity(digest) })
 		a.judge(AttestorCode, "exe-mapped", mapped, []string{identity(digest)}, texts(files, digestOf),
 			"the program file is not what the process executes: restart it")
@@ -95,16 +104,13 @@ func (a *Appraisal) loader(p *evidence.Process, ref *Reference) (m match, linked
 func (a *Appraisal) libraries(p *evidence.Process, ref *Reference) match {
 	m := match{part: "libraries", any: ref.Code.Libraries.Any}
 	expected := expectation(ref.Code.Libraries, showValue)
-	files, ok := known(a, AttestorCode, "libraries", expected, p.Maps)
+	files, ok := known(a, AttestorCode, "libraries", expected, despite(p.Maps, &ref.Code))
 	if !ok {
 		return m
 	}
 	own := a.ownDigests(p)
-	listed := make(map[string]Value, len(ref.Code.Libraries.Of))
-	for _, v := range ref.Code.Libraries.Of {
-		listed[v.Digest] = v
-	}
-	var wrong []string
+	listed := byDigest(ref.Code.Libraries.Of)
+	var wrong, paths []string
 	var hint string
 	claim := ClaimAffirming
 	for _, file := range files {
@@ -121,12 +127,14 @@ func (a *Appraisal) libraries(p *evidence.Process, ref *Reference) match {
 		case found:
 			m.values = append(m.values, value)
 		case !m.any:
-			wrong, claim, hint = append(wrong, showFile(file)), ClaimContraindicated, addHint(ref, "libraries", digest)
+			wrong, paths, claim, hint = append(wrong, showFile(file)), append(paths, file.Path), ClaimContraindicated, addHint(ref, "libraries", digest)
 		}
 	}
 	m.found = len(wrong) == 0
 	if m.found {
 		wrong = []string{fmt.Sprintf("%d files mapped executable, all accepted", len(files))}
+	} else {
+		expected = near(ref.Code.Libraries, paths)
 	}
 	a.add(AttestorCode, "libraries", expected, wrong, claim, hint)
 	return m
@@ -147,7 +155,7 @@ func (a *Appraisal) ownDigests(p *evidence.Process) (own []string) {
 // none that is not listed.
 func (a *Appraisal) script(p *evidence.Process, exe match, ref *Reference) (m match, present bool) {
 	m = match{part: "script"}
-	interpreter := slices.ContainsFunc(exe.values, func(v Value) bool { return v.Interpreter })
+	interpreter := interprets(exe)
 	expected := append(texts(ref.Code.Scripts, showValue), "none")
 	if interpreter {
 		expected = expectation(Set[Value]{Of: ref.Code.Scripts}, showValue)
@@ -169,7 +177,23 @@ func (a *Appraisal) script(p *evidence.Process, exe match, ref *Reference) (m ma
 	if found {
 		m.found, m.values = true, []Value{value}
 	}
+	a.bound(script, ref)
 	return m, true
+}
+
+// bound wants the script to be known in a way that is as strong as asked for.
+func (a *Appraisal) bound(script *evidence.Script, ref *Reference) {
+	want := ref.Code.Bound
+	if want == "" {
+		want = evidence.BoundArgument
+	}
+	expected, observed := []string{"at least " + quoted(want)}, []string{quoted(script.Bound)}
+	if boundRank(want) > 0 && boundRank(script.Bound) >= boundRank(want) {
+		a.pass(AttestorCode, "script-bound", expected, observed)
+		return
+	}
+	a.add(AttestorCode, "script-bound", expected, observed, ClaimWarning,
+		"start the script by its own file (#!) on a host whose sensor has the tier lsm or trampoline, or the gate; or: "+a.settings(ref, "code.bound"))
 }
 
 // provenance wants somebody to vouch for every listed digest that was found.

@@ -138,15 +138,20 @@ func (a *Appraisal) environment(p *evidence.Process, ref *Reference) {
 
 // looks wants both looks at the process to be clean (spec/evidence.md section
 // 7.1). Before is under the quote, After is the host's word.
-func (a *Appraisal) looks(r *Request) {
+func (a *Appraisal) looks(r *Request, ref *Reference) {
 	before, after := &r.Before, &r.After
 	both := func(b, c any) []string { return []string{fmt.Sprintf("before: %v, after: %v", b, c)} }
 	a.judge(AttestorContext, "alive", before.Alive && after.Alive, []string{"alive at both looks"}, both(before.Alive, after.Alive), "")
 	generation := r.Instance.Generation
 	a.judge(AttestorContext, "generation", before.Generation == generation && after.Generation == generation,
 		[]string{"generation " + number(generation) + " at both looks"}, both(before.Generation, after.Generation), "the process called exec meanwhile: ask again")
-	a.judge(AttestorContext, "taint", len(before.Taints) == 0 && len(after.Taints) == 0, []string{"no taint"},
-		slices.Concat(before.Taints, after.Taints), "restart the process; jurat why shows what tainted it")
+	a.taints(slices.Concat(before.Taints, after.Taints), ref)
+	if known2(a, AttestorContext, "changed", before.Changed, after.Changed) {
+		b, _ := before.Changed.Get()
+		c, _ := after.Changed.Get()
+		a.judge(AttestorContext, "changed", len(b) == 0 && len(c) == 0, []string{"credentials, namespaces, cgroup and root as they were measured"},
+			texts(slices.Concat(b, c), func(s string) string { return s + " changed" }), "ask again, so that it is measured as it is now; a start script that drops privileges has to do so first")
+	}
 	if known2(a, AttestorContext, "tracer", before.Tracer, after.Tracer) {
 		b, _ := before.Tracer.Get()
 		c, _ := after.Tracer.Get()
@@ -156,6 +161,20 @@ func (a *Appraisal) looks(r *Request) {
 		both(fmt.Sprintf("%d in this epoch", before.Lost), after.Lost), "the host was too busy to watch: ask again")
 	a.judge(AttestorContext, "window", r.Process.Measured <= before.At && before.At <= after.At,
 		[]string{"measured, looked at, quoted, looked at again, in this order"}, []string{"window of " + r.Window.String()}, "")
+}
+
+// taints wants the looks to name no taint but those that the reference accepts.
+func (a *Appraisal) taints(names []string, ref *Reference) {
+	left := ref.Code.forgiven(names)
+	expected := []string{"no taint"}
+	for _, name := range ref.Code.AcceptedTaints {
+		expected = append(expected, name+" is accepted")
+	}
+	if len(left) == 0 {
+		a.pass(AttestorContext, "taint", expected, append(texts(names, describeTaint), "no other"))
+		return
+	}
+	a.fail(AttestorContext, "taint", expected, texts(left, describeTaint), remedies(left))
 }
 
 // looksAtCode is the part of the looks that is about what is executable.

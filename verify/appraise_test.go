@@ -148,18 +148,18 @@ func TestAppraiseRefuses(t *testing.T) {
 			s.p.Maps = known(append(maps, undigested("/lib/x.so")))
 		}},
 
-		{"interpreter without a script", "code/script provenance/script", wrong, func(s scene) { s.ref.Code.Executables[0].Interpreter = true }},
+		{"interpreter without a script", "code/script provenance/script", wrong, func(s scene) { interpreter(s) }},
 		{"interpreter with another script", "code/script provenance/script", wrong, func(s scene) {
-			s.ref.Code.Executables[0].Interpreter = true
+			interpreter(s)
 			s.ref.Code.Scripts = []verify.Value{value("main.py")}
 			s.p.Script = script("evil.py")
 		}},
 		{"interpreter with inline code", "code/script provenance/script", none, func(s scene) {
-			s.ref.Code.Executables[0].Interpreter = true
+			interpreter(s)
 			s.p.Script = evidence.Unknown[*evidence.Script]("inline-code")
 		}},
 		{"interpreter with an undigested script", "code/script provenance/script", none, func(s scene) {
-			s.ref.Code.Executables[0].Interpreter = true
+			interpreter(s)
 			s.p.Script = known(&evidence.Script{File: undigested("main.py"), Bound: "exec"})
 		}},
 		{"script that is not listed", "code/script provenance/script", wrong, func(s scene) { s.p.Script = script("evil.py") }},
@@ -181,8 +181,8 @@ func TestAppraiseRefuses(t *testing.T) {
 		{"nobody vouches", "provenance/exe", none, func(s scene) { s.ref.Code.Executables[0].By = "" }},
 		{"vouched at no time", "provenance/loader", none, func(s scene) { s.ref.Code.Loaders.Of[0].At = time.Time{} }},
 		{"vouched in no way", "provenance/libraries", none, func(s scene) { s.ref.Code.Libraries.Of[0].Provenance = "" }},
-		{"pinned where proof is needed", "provenance/exe provenance/loader provenance/libraries", warning, func(s scene) { s.ref.Minimum.Provenance = verify.Proved }},
-		{"one of them only pinned", "provenance/loader", warning, func(s scene) {
+		{"pinned where proof is needed", "provenance/exe provenance/loader provenance/libraries provenance/models provenance/inputs", warning, func(s scene) { s.ref.Minimum.Provenance = verify.Proved }},
+		{"one of them only pinned", "provenance/loader provenance/models provenance/inputs", warning, func(s scene) {
 			s.ref.Minimum.Provenance = verify.Proved
 			s.ref.Code.Executables[0].Provenance = verify.Proved
 			s.ref.Code.Libraries.Of[0].Provenance = verify.Proved
@@ -248,7 +248,7 @@ func TestAppraiseRefuses(t *testing.T) {
 		{"loss taken back", "context/loss", wrong, func(s scene) { s.before.Lost = 1 }},
 		{"looks exchanged", "context/window", wrong, func(s scene) { s.after.At = s.before.At - 1 }},
 		{"looked at before it was measured", "context/window", wrong, func(s scene) { s.p.Measured = s.before.At + 1 }},
-	}, bootScenes()...)
+	}, slices.Concat(bootScenes(), dataScenes())...)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			a := appraise(t, c.change)
@@ -329,7 +329,7 @@ func TestAppraiseAccepts(t *testing.T) {
 		},
 		"any loader": func(s scene) { s.ref.Code.Loaders = verify.Set[verify.Value]{Any: true} },
 		"listed script of an interpreter": func(s scene) {
-			s.ref.Code.Executables[0].Interpreter = true
+			interpreter(s)
 			s.ref.Code.Scripts = []verify.Value{value("main.py")}
 			s.p.Script = script("main.py")
 		},

@@ -77,6 +77,7 @@ type verification struct {
 	leaves     []evidence.Hash // of the entries, in their order
 	startIndex uint64
 	startLeaf  evidence.Hash
+	signals    []evidence.Signal
 	verified   []Request
 }
 

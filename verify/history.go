@@ -137,7 +137,7 @@ func (v *verification) start() *Rejection {
 		if found != nil {
 			return reject(codeStart, place("entry", v.b.Entries[i].Index), "one start of epoch "+number(h.Epoch), "a second one")
 		}
-		found, v.startIndex, v.startLeaf = s, v.b.Entries[i].Index, v.leaves[i]
+		found, v.startIndex, v.startLeaf, v.signals = s, v.b.Entries[i].Index, v.leaves[i], s.Signals
 	}
 	switch {
 	case found == nil:

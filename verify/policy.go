@@ -121,6 +121,20 @@ func tierRank(tier string) int   { return rank(tier, TierTracepoint, TierTrampol
 func imaRank(word string) int    { return rank(word, IMANone, IMAConfirmed) }
 func vouchRank(vouch string) int { return rank(vouch, Pinned, Proved) }
 
+// boundRank puts everything that was found by a name on one step: the name is
+// the kernel's, but the file was looked up after the fact.
+func boundRank(bound string) int {
+	switch bound {
+	case evidence.BoundArgument, evidence.BoundExec, evidence.BoundModule, evidence.BoundInline:
+		return 1
+	case evidence.BoundGate:
+		return 2
+	case evidence.BoundKernel:
+		return 3
+	}
+	return 0
+}
+
 // anchorRank puts both registers on one step: they promise the same.
 func anchorRank(anchor string) int {
 	return min(rank(anchor, evidence.AnchorBroken, evidence.AnchorNone, evidence.AnchorNVLatch, evidence.AnchorNvPCR), 3)

@@ -32,6 +32,8 @@ type Minimum struct {
 	Tier       string `yaml:"tier" json:"tier"`             // tracepoint, trampoline, lsm
 	Provenance string `yaml:"provenance" json:"provenance"` // pinned, proved
 	IMA        string `yaml:"ima" json:"ima"`               // none, confirmed
+	// Signals that the sensor must see, beside exec, fork and exit (spec/evidence.md section 4.2.1).
+	Signals []string `yaml:"signals,omitempty" json:"signals,omitempty"`
 }
 
 // How far the kernel's own list has to bear out what runs, weakest first.
@@ -54,17 +56,27 @@ type BootReference struct {
 // BootEvent is one accepted event of a PCR, wherever it stands among the others.
 type BootEvent struct {
 	Digest   evidence.Hash `yaml:"digest" json:"digest"`
-	Text     string        `yaml:"text" json:"text"`         // for people
-	Required bool          `yaml:"required" json:"required"` // each boot has to have it
+	Text     string        `yaml:"text" json:"text"`                   // for people
+	Required bool          `yaml:"required,omitempty" json:"required"` // each boot has to have it
 }
 
 // CodeReference gives the accepted digests of everything that is executable in
-// the process.
+// the process, and of what it is fed.
 type CodeReference struct {
 	Executables []Value    `yaml:"executables" json:"executables"`
 	Loaders     Set[Value] `yaml:"loaders" json:"loaders"`     // ELF interpreters; a static program needs none
 	Libraries   Set[Value] `yaml:"libraries" json:"libraries"` // every other file mapped executable
 	Scripts     []Value    `yaml:"scripts" json:"scripts"`     // for executables marked interpreter
+
+	// Bound is how a script must at least be bound to the process: argument (also
+	// when empty; found by a name after the fact), gate, kernel.
+	Bound     string     `yaml:"bound,omitempty" json:"bound,omitempty"`
+	Manifests []Value    `yaml:"manifests,omitempty" json:"manifests,omitempty"` // roots of accepted sets of opened code files
+	Files     Set[Value] `yaml:"files,omitempty" json:"files,omitzero"`          // code files that may be opened, whatever the set
+	Models    Set[Value] `yaml:"models,omitempty" json:"models,omitzero"`        // model weights that may be opened
+	Inputs    Set[Value] `yaml:"inputs,omitempty" json:"inputs,omitzero"`        // declared inputs: a prompt, a configuration of tools
+	// AcceptedTaints are taints that this program, or its host, causes in good faith.
+	AcceptedTaints []string `yaml:"accepted_taints,omitempty" json:"accepted_taints,omitempty"`
 }
 
 // Value is one digest, and who vouches for it.
@@ -74,7 +86,8 @@ type Value struct {
 	Provenance  string    `yaml:"provenance" json:"provenance"`
 	By          string    `yaml:"by" json:"by"` // the operator who pinned it, or the builder that was proved
 	At          time.Time `yaml:"at" json:"at"`
-	Interpreter bool      `yaml:"interpreter" json:"interpreter"` // an executable that is nothing without its script
+	Interpreter bool      `yaml:"interpreter" json:"interpreter"`               // an executable that is nothing without its script
+	Required    bool      `yaml:"required,omitempty" json:"required,omitempty"` // a model or an input that must be there
 }
 
 // How a digest came to be accepted, weakest first.
@@ -121,6 +134,11 @@ func (r *Reference) Check() error {
 	case imaRank(m.IMA) == 0:
 		return fmt.Errorf("reference minimum.ima: %q is not none or confirmed", m.IMA)
 	}
+	for _, name := range r.Minimum.Signals {
+		if rank(name, signalNames[:]...) == 0 {
+			return fmt.Errorf("reference minimum.signals: there is no signal %q", name)
+		}
+	}
 	if err := r.Boot.Check(); err != nil {
 		return fmt.Errorf("reference %v", err)
 	}
@@ -159,7 +177,8 @@ func (c *CodeReference) check() error {
 	for _, group := range []struct {
 		name   string
 		values []Value
-	}{{"executables", c.Executables}, {"loaders", c.Loaders.Of}, {"libraries", c.Libraries.Of}, {"scripts", c.Scripts}} {
+	}{{"executables", c.Executables}, {"loaders", c.Loaders.Of}, {"libraries", c.Libraries.Of}, {"scripts", c.Scripts},
+		{"manifests", c.Manifests}, {"files", c.Files.Of}, {"models", c.Models.Of}, {"inputs", c.Inputs.Of}} {
 		seen := make(map[string]bool, len(group.values))
 		for i, v := range group.values {
 			where := fmt.Sprintf("reference code.%s[%d]", group.name, i)
@@ -175,10 +194,28 @@ func (c *CodeReference) check() error {
 			if v.Interpreter && group.name != "executables" {
 				return fmt.Errorf("%s: only executables can be interpreters", where)
 			}
+			if v.Required && group.name != "models" && group.name != "inputs" {
+				return fmt.Errorf("%s: only models and inputs can be required", where)
+			}
 			if seen[v.Digest] {
 				return fmt.Errorf("%s: digest %s is listed twice", where, v.Digest)
 			}
 			seen[v.Digest] = true
+		}
+	}
+	return c.checkWords()
+}
+
+func (c *CodeReference) checkWords() error {
+	if rank(c.Bound, "", evidence.BoundArgument, evidence.BoundGate, evidence.BoundKernel) == 0 {
+		return fmt.Errorf("reference code.bound: %q is not argument, gate or kernel", c.Bound)
+	}
+	for _, name := range c.AcceptedTaints {
+		switch t, ok := taintNamed(name); {
+		case !ok:
+			return fmt.Errorf("reference code.accepted_taints: there is no taint %q", name)
+		case !t.Acceptable:
+			return fmt.Errorf("reference code.accepted_taints: %s is never accepted: %s", name, t.Meaning)
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ import (
 const referenceYAML = `
 id: sha-256:1
 workload: invoice-agent
-minimum: {ek: ek-pin, anchor: none, tier: tracepoint, provenance: pinned, ima: none}
+minimum: {ek: ek-pin, anchor: none, tier: tracepoint, provenance: pinned, ima: none, signals: [ptrace, code-open]}
 boot:
   pcrs:
     0: [7e2f809a933b7ad727a9c0ac98ce11ed2a211aa96fd7eb1ced82b10f89e87b93]
@@ -42,6 +42,14 @@ code:
   libraries: any
   scripts:
   - {digest: "sha-256:281b49c2b1f7bff44b117fd6746401455c497d48278429e1ecbbb8237eb66b39", label: main.py, provenance: pinned, by: op, at: 2026-11-01T00:00:00Z}
+  bound: gate
+  manifests:
+  - {digest: "sha-256:381b49c2b1f7bff44b117fd6746401455c497d48278429e1ecbbb8237eb66b39", provenance: pinned, by: op, at: 2026-11-01T00:00:00Z}
+  files: any
+  models:
+  - {digest: "sha-256:481b49c2b1f7bff44b117fd6746401455c497d48278429e1ecbbb8237eb66b39", required: true, provenance: pinned, by: op, at: 2026-11-01T00:00:00Z}
+  inputs: any
+  accepted_taints: [anonymous-exec]
 context:
   units: [invoice-agent.service]
   uids: [990]
@@ -134,6 +142,16 @@ func TestReferenceIsStrict(t *testing.T) {
 		"bad loader":               {"loaders: any", "loaders: [{digest: ld.so, provenance: pinned, by: op, at: 2026-11-01T00:00:00Z}]"},
 		"ancestor by name":         {"ancestors: any", "ancestors: [systemd]"},
 		"origin":                   {"origins: [exec]", "origins: [born]"},
+		"signal":                   {"signals: [ptrace", "signals: [gossip"},
+		"bound":                    {"bound: gate", "bound: strong"},
+		"bound by a name":          {"bound: gate", "bound: module"},
+		"bad manifest":             {"sha-256:381b", "sha-256:38"},
+		"bad file":                 {"files: any", "files: [{digest: lib.py, provenance: pinned, by: op, at: 2026-11-01T00:00:00Z}]"},
+		"bad model":                {"sha-256:481b", "sha-256:48"},
+		"bad input":                {"inputs: any", "inputs: [{digest: prompt, provenance: pinned, by: op, at: 2026-11-01T00:00:00Z}]"},
+		"required script":          {"label: main.py,", "label: main.py, required: true,"},
+		"unknown taint":            {"accepted_taints: [anonymous-exec]", "accepted_taints: [weird]"},
+		"taint never accepted":     {"accepted_taints: [anonymous-exec]", "accepted_taints: [event-loss]"},
 		"user namespace":           {"user_namespace: initial", "user_namespace: host"},
 	}
 	for name, c := range cases {

@@ -36,6 +36,7 @@ type verified struct {
 	nvName   []byte
 	ima      *IMAUpdate
 	imaState evidence.Value[evidence.Hash]
+	signals  []evidence.Signal // of the epoch's start
 	at       time.Time
 }
 
@@ -55,7 +56,7 @@ func (v *verification) result() *verified {
 	out := &verified{
 		digest: digest, next: next, pcrs: v.pcrs, requests: v.verified, level: v.host.Level, tier: h.Tier, anchor: h.Anchor,
 		skew: time.Unix(int64(min(h.Wall, 1<<40)), 0).Sub(v.now), bootLog: h.BootLog, at: v.now,
-		boot: v.boot, os: v.os, ima: v.ima, imaState: h.IMADigest,
+		boot: v.boot, os: v.os, ima: v.ima, imaState: h.IMADigest, signals: v.signals,
 	}
 	if v.b.Register != nil {
 		out.latch, out.nvName = int(v.b.Register.Latch), next.Register.Name

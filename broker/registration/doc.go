@@ -8,11 +8,18 @@
 //	kind: Workload
 //	id: spiffe://example.test/agents/invoice
 //	machines: [demo]
-//	minimum: {ek: ek-cert, anchor: none, tier: tracepoint, provenance: pinned, ima: none}
+//	minimum: {ek: ek-cert, anchor: none, tier: tracepoint, provenance: pinned, ima: none, signals: [ptrace]}
 //	code:
 //	  executables: [{digest: "sha-256:…", label: invoice-agent 1.4.2}]
 //	  loaders: any
 //	  libraries: any
+//	  scripts: [{digest: "sha-256:…", label: agent.py}]      # of executables with interpreter: true
+//	  bound: argument                                        # or gate, kernel: how the script must be known
+//	  manifests: [{digest: "sha-256:…", label: release 1.4}] # roots of whole sets of opened code files
+//	  files: [{digest: "sha-256:…", label: ranking.py}]      # or one by one, or any
+//	  models: [{digest: "sha-256:…", label: ranker, required: true}]
+//	  inputs: [{digest: "sha-256:…", label: prompt.txt}]
+//	  accepted_taints: [anonymous-exec, mprotect-exec]       # for JIT compilers
 //	context:
 //	  units: [invoice.service]
 //	  uids: [990]

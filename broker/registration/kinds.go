@@ -153,11 +153,14 @@ type group struct {
 
 func (w *Workload) groups() []group {
 	c := &w.Code
-	return []group{{"executables", &c.Executables}, {"loaders", &c.Loaders.Of}, {"libraries", &c.Libraries.Of}, {"scripts", &c.Scripts}}
+	return []group{{"executables", &c.Executables}, {"loaders", &c.Loaders.Of}, {"libraries", &c.Libraries.Of}, {"scripts", &c.Scripts},
+		{"manifests", &c.Manifests}, {"files", &c.Files.Of}, {"models", &c.Models.Of}, {"inputs", &c.Inputs.Of}}
 }
 
-// Group returns the list of digests called name ("executables", "loaders",
-// "libraries", "scripts"), or nil.
+// GroupNames are the lists of digests that a workload has.
+const GroupNames = "executables, loaders, libraries, scripts, manifests, files, models or inputs"
+
+// Group returns the list of digests called name, one of [GroupNames], or nil.
 func (w *Workload) Group(name string) *[]verify.Value {
 	for _, g := range w.groups() {
 		if g.name == name {

@@ -165,7 +165,9 @@ func (a *app) refsCommand() *cobra.Command {
 		Use:   "add WORKLOAD sha-256:DIGEST --label TEXT --reason TEXT",
 		Short: "accept one more digest for a workload",
 		Long: `Accepts one more digest for a workload: of its executable, or with --group of a
-loader, library or script. The label and the reason go into the broker's log.`,
+loader, library, script, code file, model or input, or of a whole manifest of code
+files. What a refused process had is in 'jurat why TXN', with the command that
+accepts it. The label and the reason go into the broker's log.`,
 		Example: `  jurat refs add spiffe://example.test/agents/invoice sha-256:9f86d0… \
       --label "invoice-agent 1.4.3" --reason "release 1.4.3, ticket 4711"`,
 		Args: arguments("WORKLOAD", "sha-256:DIGEST"),
@@ -186,7 +188,7 @@ loader, library or script. The label and the reason go into the broker's log.`,
 	}
 	add.Flags().StringVar(&in.Label, "label", "", "`TEXT` that says for people what it is")
 	add.Flags().StringVar(&in.Reason, "reason", "", "`TEXT` that says why it is accepted")
-	add.Flags().StringVar(&in.Group, "group", "", "executables (default), loaders, libraries or scripts")
+	add.Flags().StringVar(&in.Group, "group", "", "executables (default), loaders, libraries, scripts, manifests, files, models or inputs")
 	c.AddCommand(add)
 	return c
 }

@@ -190,7 +190,7 @@ kind: Workload
 id: spiffe://example.test/agents/invoice
 machines: [web]
 minimum: {ek: ek-pin, anchor: none, tier: tracepoint, provenance: pinned, ima: none}
-code: {executables: [{digest: "EXE"}], loaders: any, libraries: any}
+code: {executables: [{digest: "EXE"}], loaders: any, libraries: any, models: any, inputs: any}
 context: {units: any, uids: any, gids: any, cgroups: any, containers: any, ancestors: any}
 `
 

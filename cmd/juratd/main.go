@@ -6,6 +6,7 @@
 //
 //	juratd enrol -broker URL -host NAME -token-file FILE
 //	juratd [-broker URL]
+//	juratd uninstall [-purge]
 //
 // It opens no port: it dials the broker, and listens on a unix socket. Exit
 // codes: 0 ended in good order, 1 the broker refused, 2 usage, 3 environment
@@ -56,9 +57,12 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var err error
-	if len(args) > 0 && args[0] == "enrol" {
+	switch {
+	case len(args) > 0 && args[0] == "enrol":
 		err = enrol(ctx, args[1:], stdout, stderr)
-	} else {
+	case len(args) > 0 && args[0] == "uninstall":
+		err = uninstall(args[1:], stdout, stderr)
+	default:
 		err = serve(ctx, args, stdout, stderr)
 	}
 	switch usage, misused := errors.AsType[*usageError](err); {
@@ -134,7 +138,7 @@ func parse(f *flag.FlagSet, args []string, stderr io.Writer, usage string) error
 		return &usageError{text: err.Error(), said: true}
 	}
 	if f.NArg() > 0 {
-		return usagef("%q is no command of juratd; it knows enrol, and none", f.Arg(0))
+		return usagef("%q is no command of juratd; it knows enrol, uninstall, and none", f.Arg(0))
 	}
 	return nil
 }
@@ -156,6 +160,8 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	ring := f.Int("ring-bytes", 0, "size of the kernel's event ring, a power of two (default 8388608)")
 	var anchoring anchorFlags
 	anchoring.add(f)
+	pin := f.String("pin", agent.DefaultPin, "`DIR` of a bpf file system where the sensor stays while the agent restarts; \"\": it ends with the agent")
+	inputs := f.String("inputs", agent.DefaultInputs, "`DIR` that declares what units read besides code; \"\": none")
 	showVersion := f.Bool("version", false, "print the version and end")
 	if err := parse(f, args, stderr, serveUsage); err != nil {
 		return err
@@ -180,6 +186,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	err = agent.Run(ctx, agent.Config{
 		State: o.state, Socket: *socket, TPM: o.tpm, Broker: o.broker, RootCAs: roots, RingBytes: *ring,
 		Anchor: anchor, BootLog: anchoring.bootLog, OSLog: anchoring.osLog, IMAList: anchoring.imaList,
+		Pin: *pin, Inputs: *inputs,
 		Version: version, Limits: agent.DefaultLimits(), Logger: logger,
 		Ready: func() { notify("READY=1\nSTATUS=answering on " + *socket) },
 	})

@@ -163,6 +163,7 @@ const capabilities = "+bpf,+perfmon,+sys_ptrace,+dac_read_search,+checkpoint_res
 func TestLife(t *testing.T) {
 	needRoot(t)
 	require.Need(t, "tpm", softtpm.Available())
+	require.Loads(t)
 	sensor, err := bpf.Open(bpf.Options{})
 	require.Need(t, "bpf", err)
 	sensor.Close()

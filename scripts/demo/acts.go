@@ -18,9 +18,11 @@ import (
 )
 
 // request asks alice for a task and returns the delegation's id.
-func (t *theatre) request(expires string) (string, error) {
+func (t *theatre) request(expires string) (string, error) { return t.requestFor(workloadID, expires) }
+
+func (t *theatre) requestFor(workload, expires string) (string, error) {
 	var made struct{ ID string }
-	err := t.JuratJSON(&made, "delegation", "request", "--workload", workloadID, "--approver", approver,
+	err := t.JuratJSON(&made, "delegation", "request", "--workload", workload, "--approver", approver,
 		"--purpose", "Read the October invoices and rank them", "--action", action, "--audience", t.audience,
 		"--uses", "20", "--expires", expires)
 	if err == nil && made.ID == "" {
@@ -47,6 +49,8 @@ type workload struct {
 	task   string
 	user   uint32
 	inUnit bool
+	argv   []string // nil: the sample agent, asking for invoices
+	env    []string // beside the demo's own
 }
 
 // asRegistered is how the workload runs when all is well.
@@ -58,9 +62,15 @@ func (t *theatre) asRegistered() workload {
 // that w says.
 func (t *theatre) command(w workload, options, args []string) (*exec.Cmd, func(), error) {
 	argv := append([]string{"--socket", w.host.Socket, "exec", "--delegation", w.task}, options...)
-	argv = append(append(argv, "--", t.agent), args...)
+	if w.argv != nil {
+		args = w.argv
+	} else {
+		args = append([]string{t.agent}, args...)
+	}
+	argv = append(append(argv, "--"), args...)
 	cmd := exec.CommandContext(t.ctx, filepath.Join(t.Bin, "jurat"), argv...)
 	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), w.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: w.user, Gid: w.user}}
 	if !w.inUnit || t.cgroup.Dir == "" {
 		return cmd, func() {}, nil

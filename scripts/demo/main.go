@@ -98,6 +98,15 @@ func perform(st *theatre) error {
 			{"a token used with another key", (*theatre).stolenTokenOtherKey},
 			{"a revoked delegation", (*theatre).revokedDelegation},
 		}},
+		{"An agent in Python is more than its interpreter", []step{
+			{"its script, its modules, its libraries and its model registered as they ran once", (*theatre).registerRanker},
+			{"evidence matched: it has its credential", (*theatre).useRanker},
+			{"one bit of its model flipped", (*theatre).flippedModel},
+			{"one line of its module changed", (*theatre).changedModule},
+			{"one line of its script changed", (*theatre).changedScript},
+			{"one library injected", (*theatre).injectedLibrary},
+			{"everything as it was: it has its credential again", (*theatre).useRanker},
+		}},
 		{"What the broker's log says about it", []step{
 			{"every decision is there", (*theatre).auditTrail},
 		}},

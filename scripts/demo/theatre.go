@@ -33,7 +33,8 @@ type theatre struct {
 	key      string // alice's private key
 	agent    string // path of the workload's binary
 	cgroup   *stage.Unit
-	task     string   // id of the approved delegation
+	task     string // id of the approved delegation
+	ranker   ranker
 	decided  []string // "allow" and "deny", as the broker's log must hold them
 }
 

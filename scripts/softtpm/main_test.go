@@ -44,6 +44,13 @@ func TestRunsUntilItIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// TPM2_GetRandom of two bytes: once it is answered the TPM knows of this client.
+	if _, err := conn.Write([]byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 14)); err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}

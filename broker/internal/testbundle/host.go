@@ -81,7 +81,14 @@ func (h *Host) begin(t testing.TB, reason string) {
 	h.sends = map[uint64]bool{}
 	h.add(t, &evidence.Entry{Version: 1, Kind: evidence.KindStart, At: h.tick(), Start: &evidence.Start{
 		Reason: reason, Epoch: h.epoch, BootID: bytes.Clone(h.boot), Agent: "test", AgentDigest: evidence.Known(Digest("juratd")), Kernel: "6.1",
-		Tier: h.Tier, Sensor: Text("sensor"), Modules: evidence.Known("bpf"), Lockdown: evidence.Known("none")}})
+		Tier: h.Tier, Sensor: Text("sensor"), Modules: evidence.Known("bpf"), Lockdown: evidence.Known("none"), Signals: signals()}})
+}
+
+func signals() (out []evidence.Signal) {
+	for _, name := range []string{"exec", "fork", "exit", "code-open", "model-open"} {
+		out = append(out, evidence.Signal{Name: name, By: evidence.Known("tp_btf/" + name)})
+	}
+	return out
 }
 
 func (h *Host) tick() uint64 {
@@ -279,8 +286,8 @@ func Process(at uint64) *evidence.Process {
 	return &evidence.Process{
 		Origin: evidence.OriginExec, ExecAt: 1, Measured: at, Exe: evidence.Known(exe), Loader: evidence.Known(&loader), Script: evidence.Known[*evidence.Script](nil),
 		Maps: evidence.Known([]evidence.File{exe, File("/lib/libc.so.6"), loader}), Arguments: evidence.Known(Text("argv")),
-		Code: evidence.Unknown[evidence.Manifest]("not-collected"), Models: evidence.Unknown[[]evidence.File]("not-collected"),
-		Inputs:      evidence.Unknown[[]evidence.File]("not-collected"),
+		Code: evidence.Known(evidence.NewManifest(nil)), Models: evidence.Known([]evidence.File{}),
+		Inputs:      evidence.Known([]evidence.File{}),
 		Credentials: evidence.Known(evidence.Credentials{UID: 990, EUID: 990, SUID: 990, FSUID: 990, GID: 990, EGID: 990, SGID: 990, FSGID: 990}),
 		Groups:      evidence.Known([]uint32{990}), Namespaces: evidence.Known(evidence.Namespaces{User: 4026531837}),
 		Cgroup: evidence.Known("/system.slice/invoice.service"), Unit: evidence.Known("invoice.service"), Container: evidence.Known[*evidence.Container](nil),

@@ -221,7 +221,7 @@ func (s *Stage) WaitHTTP(url string) error {
 }
 
 func (s *Stage) wait(what string, ready func() bool, p *Process) error {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if ready() {
 			return nil
 		}
@@ -234,7 +234,7 @@ func (s *Stage) wait(what string, ready func() bool, p *Process) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("waited 20 s for %s", what)
+	return fmt.Errorf("waited a minute for %s", what)
 }
 
 // Process is a program that runs until the stage closes.

@@ -143,8 +143,18 @@ func Start(epoch uint64, boot []byte) *evidence.Entry {
 	return &evidence.Entry{Version: 1, Kind: evidence.KindStart, At: 50_000_000_000, Start: &evidence.Start{
 		Reason: reason, Epoch: epoch, BootID: bytes.Clone(boot), Agent: "0.1.0", AgentDigest: evidence.Known(Digest("juratd")), Kernel: "6.1.0-39-amd64",
 		Tier: verify.TierTracepoint, Sensor: Text("sensor"), Programs: []evidence.Program{{Name: "jurat_exec", Tag: "5f3a9d0c11e2b874", Fired: true}},
-		Capabilities: 0x1ffffffffff, Modules: evidence.Known("lockdown,yama,apparmor,bpf"), Lockdown: evidence.Known("integrity"),
+		Capabilities: 0x1ffffffffff, Modules: evidence.Known("lockdown,yama,apparmor,bpf"), Lockdown: evidence.Known("integrity"), Signals: Signals(),
 	}}
+}
+
+// Signals are what the sample host's sensor sees: of what the issue of a
+// credential may need, all but a gate.
+func Signals() []evidence.Signal {
+	var out []evidence.Signal
+	for _, name := range []string{"exec", "fork", "exit", "code-open", "model-open", "ptrace"} {
+		out = append(out, evidence.Signal{Name: name, By: evidence.Known("tp_btf/" + name)})
+	}
+	return append(out, evidence.Signal{Name: "exec-gate", By: evidence.Unknown[string]("off")})
 }
 
 // Exec is a light entry for the sample process.
@@ -167,8 +177,8 @@ func Process() *evidence.Process {
 		Origin: evidence.OriginExec, ExecAt: 100_000_000_000, Measured: 300_000_000_000,
 		Exe: evidence.Known(File("/usr/bin/invoice-agent")), Loader: evidence.Known(&loader), Script: evidence.Known[*evidence.Script](nil),
 		Maps: evidence.Known([]evidence.File{File("/usr/bin/invoice-agent"), libc, loader}), Arguments: evidence.Known(Text("argv")),
-		Code: evidence.Unknown[evidence.Manifest]("not-collected"), Models: evidence.Unknown[[]evidence.File]("not-collected"),
-		Inputs: evidence.Unknown[[]evidence.File]("not-collected"), Credentials: evidence.Known(Credentials()), Groups: evidence.Known([]uint32{990}),
+		Code: evidence.Known(evidence.NewManifest(nil)), Models: evidence.Known([]evidence.File{File("/srv/ranker.safetensors")}),
+		Inputs: evidence.Known([]evidence.File{File("/etc/invoice-agent/prompt.txt")}), Credentials: evidence.Known(Credentials()), Groups: evidence.Known([]uint32{990}),
 		Namespaces: evidence.Known(evidence.Namespaces{PID: 4026531836, Mount: 4026531841, User: 4026531837, Net: 4026531840, Cgroup: 4026531835, UTS: 4026531838, IPC: 4026531839}),
 		Cgroup:     evidence.Known("/system.slice/invoice-agent.service"), Unit: evidence.Known("invoice-agent.service"), Container: evidence.Known[*evidence.Container](nil),
 		Ancestors: evidence.Known([]evidence.Ancestor{{Instance: evidence.Instance{PID: 1, Generation: 1}, Path: "/usr/lib/systemd/systemd", Digest: evidence.Known(Digest("/usr/lib/systemd/systemd"))}}),
@@ -205,6 +215,8 @@ func Reference() verify.Reference {
 			Executables: []verify.Value{value("/usr/bin/invoice-agent")},
 			Loaders:     verify.Set[verify.Value]{Of: []verify.Value{value("/lib64/ld-linux-x86-64.so.2")}},
 			Libraries:   verify.Set[verify.Value]{Of: []verify.Value{value("/lib/x86_64-linux-gnu/libc.so.6")}},
+			Models:      verify.Set[verify.Value]{Of: []verify.Value{value("/srv/ranker.safetensors")}},
+			Inputs:      verify.Set[verify.Value]{Of: []verify.Value{value("/etc/invoice-agent/prompt.txt")}},
 		},
 		Context: verify.ContextReference{
 			Units: verify.Set[string]{Of: []string{"invoice-agent.service"}}, UIDs: verify.Set[uint32]{Of: []uint32{990}}, GIDs: verify.Set[uint32]{Of: []uint32{990}},
