@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ const (
 func textSize(texts ...string) int {
 	n := 0
 	for _, t := range texts {
-		n += 6 * len(t)
+		n += 6*len(t) + 3
 	}
 	return n
 }
@@ -58,7 +59,7 @@ func (a *Agent) processes(from uint32) *local.Processes {
 	size := 0
 	for k := range all[first:] {
 		s := a.summary(&all[first+k])
-		size += listedFrame + textSize(s.Path, s.Script, s.Command, s.Cgroup, s.Unit, s.Container) + taintFrame*len(s.Taints)
+		size += listedFrame + textSize(s.Arguments...) + textSize(s.Path, s.Script, s.Command, s.Cgroup, s.Unit, s.Container) + taintFrame*len(s.Taints)
 		if size > maxListed {
 			out.More = true
 			break
@@ -84,6 +85,9 @@ func (a *Agent) summary(p *process) local.Process {
 		s.Taints = []local.Spoilt{}
 	}
 	s.Path, s.Script = p.program.path()
+	if p.program.arguments != "" {
+		s.Arguments = strings.Split(strings.TrimSuffix(p.program.arguments, "\x00"), "\x00")
+	}
 	place := a.meter.Place(p.cgroup)
 	s.Cgroup, s.Unit, s.Container = place.Cgroup, place.Unit, place.Container
 	measured := p.program.measured()

@@ -34,6 +34,7 @@ type Process struct {
 	Digest    evidence.Value[evidence.Digest] `json:"digest"`
 	Script    string                          `json:"script,omitempty"` // as given to exec, where it names an interpreter
 	Command   string                          `json:"command"`
+	Arguments []string                        `json:"arguments,omitempty"` // as the kernel recorded them at the exec, cut where they are long
 	UID       uint32                          `json:"uid"`
 	Cgroup    string                          `json:"cgroup"`
 	Unit      string                          `json:"unit,omitempty"`

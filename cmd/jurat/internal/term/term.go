@@ -81,9 +81,10 @@ type Cell struct {
 // Printer writes for people. The first error of the writer sticks, and nothing
 // is written after it.
 type Printer struct {
-	w     io.Writer
-	color bool
-	err   error
+	w      io.Writer
+	color  bool
+	screen Screen
+	err    error
 }
 
 // New returns a printer on w, with colour or without.
