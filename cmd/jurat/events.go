@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -132,12 +131,10 @@ func (s *selection) wants(ev *local.Event) bool {
 // it; whole is false where nothing else is to be told.
 func (a *app) showEvent(p *term.Printer, ev *local.Event, whole bool) error {
 	if a.json {
-		e := json.NewEncoder(a.out)
-		e.SetEscapeHTML(false)
-		return e.Encode(struct {
+		return a.encode(struct {
 			Schema string `json:"schema"`
 			*local.Event
-		}{"jurat.event/v1", ev})
+		}{"jurat.event/v1", ev}, "")
 	}
 	at := time.Unix(0, ev.Time).UTC().Format("15:04:05.000")
 	if ev.Missed > 0 {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -195,10 +196,21 @@ func (a *app) emit(v any, text func(p *term.Printer)) error {
 		text(p)
 		return p.Err()
 	}
-	e := json.NewEncoder(a.out)
+	return a.encode(v, "  ")
+}
+
+// encode writes v as JSON. What a terminal would obey is escaped there as well:
+// names that processes and files have are in it.
+func (a *app) encode(v any, indent string) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
+	e.SetIndent("", indent)
+	err := e.Encode(v)
+	if err == nil {
+		_, err = io.WriteString(a.out, term.CleanJSON(b.String()))
+	}
+	if err != nil {
 		return fmt.Errorf("standard output: %w", err)
 	}
 	return nil

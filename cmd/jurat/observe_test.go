@@ -57,6 +57,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 	for _, args := range [][]string{
 		{"ps"}, {"ps", "--sort", "program"}, {"tree"}, {"tree", "4712"}, {"explain", "4712"}, {"explain", "-v", "4712"},
 		{"measurements"}, {"events", "-n", "1"}, {"__complete", "explain", ""},
+		{"ps", "--json"}, {"tree", "--json"}, {"explain", "4712", "--json"}, {"measurements", "--json"}, {"events", "-n", "1", "--json"},
 	} {
 		_, out, errs := w.run(w.sockets(args...)...)
 		if !strings.Contains(out, "measured") {
@@ -118,7 +119,7 @@ func TestWatch(t *testing.T) {
 		v := sampleProcesses()
 		v.Processes[2].Path = fmt.Sprintf("/round-%d", n)
 		for k := range uint32(30) {
-			v.Processes = append(v.Processes, local.Process{Instance: evidence.Instance{PID: 5000 + k}, Standing: local.StandingKnown})
+			v.Processes = append(v.Processes, local.Process{Instance: evidence.Instance{PID: 5000 + k}, Digest: sampleDigest(1), Standing: local.StandingKnown})
 		}
 		return v
 	})
@@ -137,7 +138,7 @@ func TestPsSorts(t *testing.T) {
 	w := newWorld(t)
 	w.agent.set(func(_ int, r local.Request) any { return sampleAnswer(t, r) })
 	for order, want := range map[string][]uint32{
-		"standing": {4712, 4720, 4711, 1}, "pid": {1, 4711, 4712, 4720}, "age": {1, 4711, 4712, 4720}, "program": {4720, 1, 4712, 4711},
+		"standing": {4712, 4720, 4711, 1}, "pid": {1, 4711, 4712, 4720}, "age": {1, 4711, 4712, 4720}, "program": {4720, 4712, 1, 4711},
 		"unit": {1, 4720, 4711, 4712}, "user": {4720, 1, 4711, 4712},
 	} {
 		_, out, _ := w.run(w.sockets("ps", "--json", "--sort", order)...)

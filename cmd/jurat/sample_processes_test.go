@@ -13,8 +13,8 @@ import (
 )
 
 // hostile is a name that a process may give itself: it turns the direction of
-// writing, colours the terminal and ends the line.
-const hostile = "ls\u202e\x1b[32mmeasured\x1b[0m\n"
+// writing, colours the terminal, with seven bits and with eight, and ends the line.
+const hostile = "ls\u202e\x1b[32mmeasured\u009b0m\x7f\n"
 
 func sampleDigest(b byte) evidence.Value[evidence.Digest] {
 	return evidence.Known(evidence.Digest{Algorithm: "sha-256", Value: bytes.Repeat([]byte{b}, 32), Source: evidence.SourceCache})
