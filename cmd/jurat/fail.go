@@ -4,7 +4,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -192,9 +194,10 @@ func brokerRefused(err error, said *brokerclient.Refusal) *failure {
 // emit prints a result: v as JSON, or what text says for people.
 func (a *app) emit(v any, text func(p *term.Printer)) error {
 	if !a.json {
-		p := a.printer()
+		out := bufio.NewWriterSize(a.out, 64<<10)
+		p := term.New(out, a.color(a.out)).On(a.screen())
 		text(p)
-		return p.Err()
+		return cmp.Or(p.Err(), out.Flush())
 	}
 	return a.encode(v, "  ")
 }

@@ -135,29 +135,29 @@ func (q *psQuery) settle(c *cobra.Command) error {
 // Within each the order is that of pids.
 var orderNames = []string{"standing", "pid", "user", "unit", "age", "program"}
 
-func (a *app) compare(order string) func(x, y local.Process) int {
+func (a *app) compare(order string) func(x, y *local.Process) int {
 	switch order {
 	case "standing":
-		return func(x, y local.Process) int {
+		return func(x, y *local.Process) int {
 			return cmp.Compare(slices.Index(standings, x.Standing), slices.Index(standings, y.Standing))
 		}
 	case "user":
-		return func(x, y local.Process) int { return cmp.Compare(a.userName(x.UID), a.userName(y.UID)) }
+		return func(x, y *local.Process) int { return cmp.Compare(a.userName(x.UID), a.userName(y.UID)) }
 	case "unit":
-		return func(x, y local.Process) int { return cmp.Compare(place(&x), place(&y)) }
+		return func(x, y *local.Process) int { return cmp.Compare(place(x), place(y)) }
 	case "age": // the youngest last, beside the prompt
-		return func(x, y local.Process) int { return cmp.Compare(x.At, y.At) }
+		return func(x, y *local.Process) int { return cmp.Compare(x.At, y.At) }
 	case "program":
-		return func(x, y local.Process) int { return cmp.Compare(program(&x), program(&y)) }
+		return func(x, y *local.Process) int { return cmp.Compare(program(x), program(y)) }
 	}
-	return func(local.Process, local.Process) int { return 0 } // juratd's order is that of pids
+	return func(_, _ *local.Process) int { return 0 } // juratd's order is that of pids
 }
 
 // psJSON is jurat.ps/v1.
 type psJSON struct {
-	Schema    string          `json:"schema"`
-	Known     int             `json:"known"`
-	Processes []local.Process `json:"processes"`
+	Schema    string           `json:"schema"`
+	Known     int              `json:"known"`
+	Processes []*local.Process `json:"processes"`
 }
 
 func (a *app) ps(ctx context.Context, q *psQuery) (*psJSON, error) {
@@ -165,13 +165,13 @@ func (a *app) ps(ctx context.Context, q *psQuery) (*psJSON, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &psJSON{Schema: "jurat.ps/v1", Known: len(all), Processes: []local.Process{}}
+	out := &psJSON{Schema: "jurat.ps/v1", Known: len(all), Processes: make([]*local.Process, 0, len(all))}
 	for i := range all {
 		p := &all[i]
 		named := strings.Contains(p.Path, q.pattern) || strings.Contains(p.Script, q.pattern) || strings.Contains(p.Command, q.pattern) ||
 			slices.ContainsFunc(p.Arguments, func(s string) bool { return strings.Contains(s, q.pattern) })
 		if named && q.matchProcess(p) {
-			out.Processes = append(out.Processes, *p)
+			out.Processes = append(out.Processes, p)
 		}
 	}
 	slices.SortStableFunc(out.Processes, a.compare(q.order))
@@ -221,8 +221,7 @@ func (a *app) psWatch(c *cobra.Command, q *psQuery, every time.Duration) error {
 func (a *app) showProcesses(p *term.Printer, out *psJSON, most int) {
 	count := make(map[string]int)
 	rows := make([][]term.Cell, 0, len(out.Processes))
-	for i := range out.Processes {
-		q := &out.Processes[i]
+	for i, q := range out.Processes {
 		if count[q.Standing]++; most > 0 && i >= most {
 			continue
 		}
