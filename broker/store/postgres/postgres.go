@@ -125,7 +125,7 @@ func (db *database) Integrity(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for rows.Next() {
+		if rows.Next() {
 			var name string
 			if err := rows.Scan(&name); err != nil {
 				return errors.Join(err, rows.Close())
