@@ -135,11 +135,7 @@ func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Pr
 		p.Unit = evidence.Unknown[string]("no-cgroup")
 	}
 	p.Container = m.container(p.Cgroup, p.Namespaces)
-	if f.Lineage != nil {
-		p.Ancestors = m.lineage(ctx, f)
-	} else {
-		p.Ancestors = m.ancestors(ctx, t)
-	}
+	p.Ancestors = m.lineage(ctx, f)
 	p.Label = t.label()
 	p.Session, p.TTY = t.session()
 	p.Devices = t.devices()

@@ -278,7 +278,7 @@ func TestFit(t *testing.T) {
 
 func BenchmarkProcess(b *testing.B) {
 	needRoot(b)
-	m, _ := newMeter(b, Config{Table: table{found: evidence.Ancestor{Digest: evidence.Unknown[evidence.Digest]("told")}}})
+	m, _ := newMeter(b, Config{})
 	p := start(b, exec.Command("/bin/bash", "-c", "echo ready; read x"))
 	f := p.facts(b)
 	for b.Loop() {
