@@ -40,6 +40,7 @@ type app struct {
 	timeout               time.Duration
 	set                   map[string]bool // which of the three somebody named
 	fromEnv               bool            // the broker was named by the environment
+	users                 map[uint32]string
 }
 
 // run is the whole command as a function of its arguments and streams. Signals
@@ -112,7 +113,7 @@ which human allowed it, and shows what the answer was.`,
 	root.AddCommand(a.quoteCommand())
 	root.AddCommand(a.ekCommand())
 	root.AddCommand(a.psCommand(), a.treeCommand(), a.eventsCommand(), a.measurementsCommand(), a.explainCommand())
-	root.AddCommand(a.doctorCommand())
+	root.AddCommand(a.doctorCommand(), a.probeCommand())
 	root.AddCommand(a.bootCommand())
 	root.AddCommand(a.verifyCommand())
 	root.AddCommand(topics()...)
@@ -189,7 +190,13 @@ func (a *app) color(w io.Writer) bool {
 }
 
 // printer writes results for people.
-func (a *app) printer() *term.Printer { return term.New(a.out, a.color(a.out)) }
+func (a *app) printer() *term.Printer { return term.New(a.out, a.color(a.out)).On(a.screen()) }
+
+// screen is what standard output has room for.
+func (a *app) screen() term.Screen {
+	columns, rows := term.Size(a.out)
+	return term.Screen{Columns: columns, Rows: rows, Unicode: a.utf8()}
+}
 
 // bounded limits how long a command waits for others.
 func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
