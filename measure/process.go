@@ -124,8 +124,10 @@ func (p *Pins) add(id evidence.FileID, path string) {
 
 // context fills in where and as whom it runs.
 func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Process, pins *Pins) {
+	before, _ := m.kernel.State(t.pidfd) // check asks again, and says what is wrong
 	all := t.threads()
 	pins.context = t.pinContext(&all)
+	pins.context.altered = before.CredentialsChanged
 	p.Credentials, p.Groups = all.credentials, all.groups
 	p.Namespaces = pins.context.namespaces
 	p.Cgroup = pins.context.cgroup
