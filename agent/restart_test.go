@@ -212,10 +212,10 @@ func TestSavedTable(t *testing.T) {
 		is := back.processes[pid]
 		x, xUnknown := was.opened.files()
 		y, yUnknown := is.opened.files()
-		a, aWhole := tb.lineage(was.instance)
-		b, bWhole := back.lineage(is.instance)
+		a, aUnknown := was.lineage()
+		b, bUnknown := is.lineage()
 		if is.instance != was.instance || is.altered != was.altered || !slices.Equal(x, y) || xUnknown != yUnknown ||
-			len(a) != len(b) || aWhole != bWhole || is.program.image != was.program.image || is.program.arguments != was.program.arguments {
+			len(a) != len(b) || aUnknown != bUnknown || is.program.image != was.program.image || is.program.arguments != was.program.arguments {
 			t.Errorf("%d is %+v, was %+v", pid, is, was)
 		}
 		for k := range a {
@@ -397,7 +397,7 @@ func (r *rig) watchWith(pin string) {
 	require.Need(r.t, "bpf", err)
 	r.t.Cleanup(func() { r.realSensor.Close() })
 	r.realTable = newTable()
-	r.realMeter, err = measure.Open(measure.Config{Kernel: kernel{r.realSensor, r.realTable}, Table: r.realTable, Environment: Environment})
+	r.realMeter, err = measure.Open(measure.Config{Kernel: kernel{r.realSensor, r.realTable}, Environment: Environment})
 	if err != nil {
 		r.t.Fatal(err)
 	}

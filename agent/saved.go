@@ -66,6 +66,7 @@ type savedProcess struct {
 	Set      int
 	Spoilt   []local.Spoilt
 	Maker    int
+	Adopted  bool
 	Altered  bool
 }
 
@@ -97,6 +98,9 @@ func (t *table) save() *savedTable {
 	var sets numbering[*openSet, savedSet]
 	var ancestors numbering[*ancestor, savedAncestor]
 	program := func(p *program) int {
+		if p == nil {
+			return -1
+		}
 		return programs.of(p, func() savedProgram {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -130,7 +134,7 @@ func (t *table) save() *savedTable {
 	for _, p := range t.processes {
 		out.Processes = append(out.Processes, savedProcess{
 			Instance: p.instance, Origin: p.origin, Program: program(p.program), Cgroup: p.cgroup,
-			Set: set(p.opened), Spoilt: p.spoilt, Maker: lineage(p.maker), Altered: p.altered,
+			Set: set(p.opened), Spoilt: p.spoilt, Maker: lineage(p.maker), Adopted: p.adopted, Altered: p.altered,
 		})
 	}
 	out.Programs, out.Files, out.Sets, out.Ancestors = programs.list, files.list, sets.list, ancestors.list
@@ -156,14 +160,17 @@ func (t *table) restore(s *savedTable) error {
 	ancestors := make([]*ancestor, len(s.Ancestors))
 	for k := range s.Ancestors {
 		a := &s.Ancestors[k]
-		ancestors[k] = &ancestor{instance: a.Instance, program: programs[a.Program], depth: a.Depth, cut: a.Cut}
+		ancestors[k] = &ancestor{instance: a.Instance, depth: a.Depth, cut: a.Cut}
+		if a.Program >= 0 {
+			ancestors[k].program = programs[a.Program]
+		}
 		if a.Maker >= 0 {
 			ancestors[k].maker = ancestors[a.Maker]
 		}
 	}
 	for k := range s.Processes {
 		p := &s.Processes[k]
-		next := &process{instance: p.Instance, origin: p.Origin, program: programs[p.Program], cgroup: p.Cgroup, spoilt: p.Spoilt, altered: p.Altered}
+		next := &process{instance: p.Instance, origin: p.Origin, program: programs[p.Program], cgroup: p.Cgroup, spoilt: p.Spoilt, adopted: p.Adopted, altered: p.Altered}
 		if p.Set >= 0 {
 			next.opened = sets[p.Set]
 			next.opened.users++
@@ -213,7 +220,7 @@ func (s *savedTable) check() error {
 	}
 	for k := range s.Ancestors {
 		a := &s.Ancestors[k]
-		err = errors.Join(err, within("program", a.Program, 0, len(s.Programs)), within("maker", a.Maker, -1, k))
+		err = errors.Join(err, within("program", a.Program, -1, len(s.Programs)), within("maker", a.Maker, -1, k))
 	}
 	for k := range s.Processes {
 		p := &s.Processes[k]
