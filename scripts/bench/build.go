@@ -26,19 +26,11 @@ func build(h *host) ([]figure, error) {
 	if err := generate(dir); err != nil {
 		return nil, err
 	}
-	seconds := make(map[bool][]float64)
+	seconds, processor := make(map[bool][]float64), make(map[bool][]float64)
 	logged := uint64(0)
 	err := h.alternate(rounds, func(running bool) error {
-		for _, object := range []string{"*.o", "*.d"} {
-			old, err := filepath.Glob(filepath.Join(dir, object))
-			if err != nil {
-				return err
-			}
-			for _, name := range old {
-				if err := os.Remove(name); err != nil {
-					return err
-				}
-			}
+		if out, err := exec.CommandContext(h.ctx, "make", "-s", "-C", dir, "clean").CombinedOutput(); err != nil {
+			return fmt.Errorf("make clean: %w: %s", err, out)
 		}
 		before := uint64(0)
 		if running {
@@ -49,10 +41,12 @@ func build(h *host) ([]figure, error) {
 			before = s.LogSize
 		}
 		begin := time.Now()
-		if out, err := exec.CommandContext(h.ctx, "make", "-s", "-j2", "-C", dir).CombinedOutput(); err != nil {
+		cmd := exec.CommandContext(h.ctx, "make", "-s", "-j2", "-C", dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("make: %w: %s", err, out)
 		}
 		seconds[running] = append(seconds[running], time.Since(begin).Seconds())
+		processor[running] = append(processor[running], (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds())
 		if !running {
 			return nil
 		}
@@ -63,11 +57,13 @@ func build(h *host) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	off, on := median(seconds[false]), median(seconds[true])
+	off, on := quartile(seconds[false]), quartile(seconds[true])
+	cpuOff, cpuOn := quartile(processor[false]), quartile(processor[true])
 	return []figure{
 		{Name: fmt.Sprintf("make -j2, gcc -O2 of %d generated files, juratd off", buildFiles), Figure: round(off), Unit: "s"},
 		{Name: fmt.Sprintf("the same, juratd on (%d log entries)", logged), Figure: round(on), Unit: "s", Ratio: on / off, ComparedTo: "juratd off"},
 		figure{Name: "added to the build", Figure: round(100 * (on/off - 1)), Unit: "%"}.atMost(2),
+		{Name: "added to the build, processor time", Figure: round(100 * (cpuOn/cpuOff - 1)), Unit: "%", Ratio: cpuOn / cpuOff, ComparedTo: "juratd off"},
 	}, nil
 }
 
@@ -84,7 +80,8 @@ func generate(dir string) error {
 		objects = append(objects, fmt.Sprintf("part%d.o", i))
 	}
 	makefile := "all: " + strings.Join(objects, " ") + "\n" +
-		"%.o: %.c\n\tset -e; gcc -O2 -g -Wall -MMD -c -o $@.tmp $<; mv $@.tmp $@; touch $*.d\n"
+		"%.o: %.c\n\tset -e; gcc -O2 -g -Wall -MMD -c -o $@.tmp $<; mv $@.tmp $@; touch $*.d\n" +
+		"clean:\n\trm -f *.o *.d\n"
 	return os.WriteFile(filepath.Join(dir, "Makefile"), []byte(makefile), 0o644)
 }
 

@@ -7,55 +7,77 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 )
 
-// runStorm runs storm to its end: how many programs it started, and how long
-// that took.
-func (h *host) runStorm(program string, args ...int) (count int, took time.Duration, err error) {
+// gust is what one storm came to.
+type gust struct {
+	count     int           // programs it started
+	took      time.Duration // by the clock
+	processor time.Duration // used by it and them
+}
+
+// runStorm runs storm to its end.
+func (h *host) runStorm(program string, args ...int) (r gust, err error) {
 	var texts []string
 	for _, a := range args {
 		texts = append(texts, strconv.Itoa(a))
 	}
-	out, err := exec.CommandContext(h.ctx, program, texts...).Output()
+	cmd := exec.CommandContext(h.ctx, program, texts...)
+	out, err := cmd.Output()
 	if err != nil {
-		return 0, 0, fmt.Errorf("storm: %w", err)
+		return r, fmt.Errorf("storm: %w", err)
 	}
-	_, err = fmt.Sscan(string(out), &count, &took)
-	return count, took, err
+	r.processor = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	_, err = fmt.Sscan(string(out), &r.count, &r.took)
+	return r, err
+}
+
+// each is the time for one program in microseconds.
+func (r *gust) each(d time.Duration) float64 {
+	return float64(d.Nanoseconds()) / 1000 / float64(r.count)
 }
 
 // execs measures what juratd adds to an exec: the same loop with and without
 // it, many short ones, so that what else the machine does falls on few.
 func execs(h *host) ([]figure, error) {
-	const rounds, loops, perLoop = 8, 16, 500
+	const rounds, loops, perLoop = 8, 40, 100
 	storm, err := h.bare("storm")
 	if err != nil {
 		return nil, err
 	}
-	micros := make(map[bool][]float64)
+	clock, processor := make(map[bool][]float64), make(map[bool][]float64)
+	var quiet []float64 // the quartile of each round without juratd
 	err = h.alternate(rounds, func(running bool) error {
+		first := len(clock[running])
 		for i := range loops {
-			count, took, err := h.runStorm(storm, perLoop)
+			r, err := h.runStorm(storm, perLoop)
 			if err != nil {
 				return err
 			}
 			if i > 0 { // the first warms up
-				micros[running] = append(micros[running], float64(took.Nanoseconds())/1000/float64(count))
+				clock[running], processor[running] = append(clock[running], r.each(r.took)), append(processor[running], r.each(r.processor))
 			}
+		}
+		if !running {
+			quiet = append(quiet, quartile(clock[running][first:]))
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	off, on := median(micros[false]), median(micros[true])
+	off, on := quartile(clock[false]), quartile(clock[true])
+	cpuOff, cpuOn := quartile(processor[false]), quartile(processor[true])
 	return []figure{
 		{Name: "posix_spawn and wait of a static program, juratd off", Figure: round(off), Unit: "us"},
+		{Name: "between rounds of that, at most", Figure: round(slices.Max(quiet) - slices.Min(quiet)), Unit: "us", Ratio: slices.Max(quiet) / slices.Min(quiet), ComparedTo: "each other"},
 		{Name: "the same, juratd on", Figure: round(on), Unit: "us", Ratio: on / off, ComparedTo: "juratd off"},
 		figure{Name: "added to each exec", Figure: round(on - off), Unit: "us"}.atMost(15),
+		{Name: "added to each exec, processor time", Figure: round(cpuOn - cpuOff), Unit: "us", Ratio: cpuOn / cpuOff, ComparedTo: "juratd off"},
 	}, nil
 }
 
@@ -114,10 +136,10 @@ func (h *host) stormAll(program string, rate, seconds int) (count int, err error
 	)
 	for range cpus {
 		each.Go(func() {
-			n, _, failed := h.runStorm(program, rate*seconds, rate/cpus, seconds)
+			r, failed := h.runStorm(program, rate*seconds, rate/cpus, seconds)
 			mu.Lock()
 			defer mu.Unlock()
-			if count += n; failed != nil {
+			if count += r.count; failed != nil {
 				err = failed
 			}
 		})
