@@ -67,7 +67,7 @@ func (s *Sensor) watch(o Options) error {
 		return fmt.Errorf("reading the embedded object watch: %w", err)
 	}
 	spec.Maps[watchMapOpens].MaxEntries = uint32(o.OpenBytes)
-	for _, name := range []string{watchMapOpenCounters, watchMapCounters} {
+	for _, name := range []string{watchMapOpenCounters, watchMapCounters, watchMapPaths} {
 		spec.Maps[name].MaxEntries = uint32(s.possible)
 	}
 	spec.Maps[watchMapEvents].MaxEntries = s.objects.Events.MaxEntries()
