@@ -291,8 +291,13 @@ func (c *cluster) lastUse(t *testing.T) {
 		nonce, a := c.evidence(c.wish(d))
 		forms, proofs = append(forms, c.form(d, ref(a, 0))), append(proofs, c.proof(c.key, object{"nonce": nonce}))
 	}
-	if n := crowd(32, func(i int) bool { ok, _ := c.parallel(1, forms[i], proofs[i]); return ok == 1 }); n != 1 {
-		t.Errorf("%d tokens for one use", n)
+	var refusals atomic.Int64
+	if n := crowd(32, func(i int) bool {
+		ok, refused := c.parallel(1, forms[i], proofs[i])
+		refusals.Add(int64(refused))
+		return ok == 1
+	}); n != 1 || refusals.Load() != 31 {
+		t.Errorf("%d tokens and %d refusals for one use", n, refusals.Load())
 	}
 	nonce, a := c.evidence(c.wish(d))
 	c.refused(c.exchange(c.form(d, ref(a, 0)), c.proof(c.key, object{"nonce": nonce})), 400, oauth.InvalidRequest, "delegation_used_up")
