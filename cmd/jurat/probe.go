@@ -122,14 +122,14 @@ func showProbe(p *term.Printer, c *doctor.Capability) {
 		fact("capabilities", term.Yellow, "juratd wants "+strings.Join(c.Capabilities, " ")+", and this process lacks them")
 	}
 	p.Blank()
-	rows, seen := make([][]term.Cell, len(c.Signals)), 0
+	signals, seen := make([]term.Field, len(c.Signals)), 0
 	for i, s := range c.Signals {
-		rows[i] = []term.Cell{{Text: s.Name}, {Text: "unknown(" + s.Reason + ")", Style: term.Yellow}}
+		signals[i] = term.Field{Label: s.Name, Value: "unknown(" + s.Reason + ")", Style: term.Yellow}
 		if s.By != "" {
-			rows[i][1] = term.Cell{Text: s.By}
+			signals[i] = term.Field{Label: s.Name, Value: s.By}
 			seen++
 		}
 	}
-	p.List([]term.Column{{Title: "SIGNAL"}, {Title: "SEEN BY", Least: 20}}, rows)
-	p.Styled(term.Dim, "sees %d of %d signals", seen, len(rows))
+	p.Fields("", signals...)
+	p.Styled(term.Dim, "sees %d of %d signals", seen, len(signals))
 }
