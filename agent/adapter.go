@@ -33,6 +33,12 @@ func execOf(ev *bpf.Event) measure.Exec {
 	if ev.Flags.Has(bpf.FlagFile) {
 		e.Exe = inodeOf(&p.File, p.Memfd())
 	}
+	if ev.Flags.Has(bpf.FlagScript) {
+		e.Script = inodeOf(&p.Script, false)
+	}
+	if d := p.KernelDigest; d.DigestSource != 0 {
+		e.Kernel = measure.KernelDigest{Source: d.DigestSource.String(), Sum: d.Digest}
+	}
 	if ev.Flags.Has(bpf.FlagBacking) {
 		// Without FlagBackingMapped it is a copy of File: right everywhere but on
 		// stacked file systems, and there measure sees from Magic that it is not.
@@ -82,4 +88,10 @@ func taintsOf(t bpf.Taints, flags bpf.Flags) []string {
 		names = append(names, taintNoState)
 	}
 	return names
+}
+
+// openedOf turns the kernel's word on a file that was opened into what the
+// table keeps of it.
+func openedOf(o *bpf.Opened) openedFile {
+	return openedFile{file: inodeOf(&o.File, false), path: o.Path.String(), cut: o.Path.Cut, class: o.Class.String()}
 }

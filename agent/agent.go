@@ -45,6 +45,10 @@ type Measurer interface {
 	// Look looks again at a process that was measured. Lost is the agent's to
 	// fill in.
 	Look(pidfd int, pins *measure.Pins) evidence.State
+	// Place says where on the host a cgroup is.
+	Place(cgroup uint64) measure.Place
+	// Cached shows every digest that is known.
+	Cached(yield func(measure.Cached) bool)
 }
 
 // Chip is what the agent needs of the TPM.
@@ -132,6 +136,9 @@ type Agent struct {
 	ima       *imaList
 	osLogPath string
 	table     *table
+	files     files // that were executed, as measured
+	feed      feed  // of events, for those who follow them
+	spoilt    hostTaints
 	epoch     atomic.Pointer[epoch]
 	queue     chan *program // execs to be measured; watch closes it
 	watching  chan struct{} // closed when the first snapshot is done

@@ -39,6 +39,7 @@ type visit struct {
 	before   evidence.State
 	after    evidence.State
 	tries    int
+	shown    string // what a look showed that was not measured
 
 	token *brokerclient.Token
 	err   error

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -161,15 +162,16 @@ func pidfdInode(pid uint32) uint64 {
 type fakeMeter struct {
 	sensor *fakeSensor
 
-	mu    sync.Mutex // guards what follows
-	delay time.Duration
-	slow  bool                           // Exec takes as long as it may
-	size  int                            // bytes of padding in a measurement
-	look  func(n int, s *evidence.State) // changes look number n, from 1
-	exec  func(e *measure.Exec)          // hears of each exec
-	full  func(pidfd int) error          // hears of each full measurement
-	looks int
-	fulls int
+	mu     sync.Mutex // guards what follows
+	delay  time.Duration
+	slow   bool                           // Exec takes as long as it may
+	size   int                            // bytes of padding in a measurement
+	look   func(n int, s *evidence.State) // changes look number n, from 1
+	exec   func(e *measure.Exec)          // hears of each exec
+	full   func(pidfd int) error          // hears of each full measurement
+	looks  int
+	fulls  int
+	cached []measure.Cached
 }
 
 func (m *fakeMeter) Exec(ctx context.Context, e *measure.Exec) evidence.Exec {
@@ -219,6 +221,21 @@ func (m *fakeMeter) Look(pidfd int, _ *measure.Pins) evidence.State {
 		look(n, &s)
 	}
 	return s
+}
+
+func (m *fakeMeter) Place(cgroup uint64) measure.Place {
+	return measure.Place{Cgroup: fmt.Sprintf("/system.slice/c%d.service", cgroup), Unit: fmt.Sprintf("c%d.service", cgroup)}
+}
+
+func (m *fakeMeter) Cached(yield func(measure.Cached) bool) {
+	m.mu.Lock()
+	files := m.cached
+	m.mu.Unlock()
+	for _, f := range files {
+		if !yield(f) {
+			return
+		}
+	}
 }
 
 func fakeProcess(f *measure.Facts, size int) *evidence.Process {

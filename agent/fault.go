@@ -39,6 +39,7 @@ const (
 	codePrivate     = local.CodePrivate
 	codeTraced      = local.CodeTraced
 	codeChanged     = local.CodeChanged
+	codeContext     = local.CodeContext
 	codeUnknown     = local.CodeUnknown
 )
 

@@ -79,7 +79,7 @@ func (r *rig) crowd(n int) {
 	var group sync.WaitGroup
 	for k := range n {
 		i := evidence.Instance{PID: uint32(1e6 + k), Start: 1, Generation: 1}
-		p := &program{exec: measure.Exec{Instance: i, Filename: "/bin/agent"}}
+		p := newProgram(&measure.Exec{Instance: i, Filename: "/bin/agent"}, "agent")
 		r.agent.table.exec(p)
 		group.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), r.limits.Deadline)

@@ -32,6 +32,15 @@ type holder struct {
 	mu    sync.Mutex // guards given
 	given map[string]*grant
 	ended atomic.Bool
+	held  atomic.Int32 // tokens
+}
+
+// holds returns how many tokens h has; h may be nil.
+func (h *holder) holds() int {
+	if h == nil {
+		return 0
+	}
+	return int(h.held.Load())
 }
 
 // end closes what the grants keep open. One in use is closed by its user.
@@ -107,6 +116,9 @@ func (g *grant) sweep() {
 func (g *grant) forget() {
 	if g.pins != nil {
 		g.pins.Close()
+	}
+	if g.token != nil {
+		g.holder.held.Add(-1)
 	}
 	g.token, g.pins = nil, nil
 }

@@ -4,7 +4,9 @@
 package agent
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -48,22 +50,92 @@ func (a *Agent) look(batch []*visit, keep func(*visit, evidence.State) *local.Er
 // of the epoch, and whether the kernel still calls this very generation
 // measured. Call Barrier before it.
 func (a *Agent) stateOf(pidfd int, pins *measure.Pins, i evidence.Instance) evidence.State {
-	s := a.meter.Look(pidfd, pins)
-	s.Lost = a.epoch.Load().lost.Load()
-	if s.Taints == nil {
-		s.Taints = []string{}
-	}
+	s := a.lookAt(pidfd, pins, i)
 	kernel, err := a.sensor.State(pidfd)
 	switch {
 	case errors.Is(err, bpf.ErrNoState) && !s.Alive: // ended
 	case err != nil:
-		s.Taints = append(slices.Clip(s.Taints), "state-unreadable")
+		s.Taints = append(s.Taints, "state-unreadable")
 	case kernel.Generation != i.Generation:
 		s.Generation = kernel.Generation
 	case !kernel.Measured:
-		s.Taints = append(slices.Clip(s.Taints), "unmeasured")
+		s.Taints = append(s.Taints, "unmeasured")
 	}
 	return s
+}
+
+// lookAt is a look without regard to whether the process was measured: with
+// the losses of the epoch, and what spoilt the host or, as only the agent
+// knows, the process.
+func (a *Agent) lookAt(pidfd int, pins *measure.Pins, i evidence.Instance) evidence.State {
+	s := a.meter.Look(pidfd, pins)
+	s.Lost = a.epoch.Load().lost.Load()
+	names := append([]string{}, s.Taints...)
+	for _, name := range slices.Concat(a.table.taints(i), a.spoilt.names()) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	s.Taints = names
+	return s
+}
+
+// maxAgain is how often a visit is measured again because its process loads
+// more while it is measured.
+const maxAgain = 3
+
+// firstLook has the first look at everybody. A process that mapped or opened
+// more code since it was measured, or is in another place or of another user,
+// is measured again, in the hope that it has everything now.
+func (a *Agent) firstLook(ctx context.Context, batch []*visit) ([]*visit, error) {
+	for range maxAgain {
+		batch = a.look(batch, (*visit).first)
+		var behind []*visit
+		for _, v := range batch {
+			if v.behind() {
+				behind = append(behind, v)
+			}
+		}
+		if len(behind) == 0 {
+			return batch, nil
+		}
+		failed := make(map[*visit]bool)
+		for k, err := range a.measureAll(behind) {
+			if err != nil {
+				failed[behind[k]] = true
+				behind[k].finish(nil, faultOf(codeInternal, err))
+			}
+		}
+		batch = slices.DeleteFunc(batch, func(v *visit) bool { return failed[v] })
+		if err := a.sensor.Barrier(ctx); err != nil {
+			return batch, fault(codeSensor, "%v", err)
+		}
+	}
+	return a.look(batch, (*visit).first), nil
+}
+
+// measureAll measures visits again, several at once.
+func (a *Agent) measureAll(batch []*visit) []error {
+	errs := make([]error, len(batch))
+	var group sync.WaitGroup
+	for k, v := range batch {
+		group.Go(func() { errs[k] = a.measure(v.ctx, v) })
+	}
+	group.Wait()
+	return errs
+}
+
+// behind reports whether the first look showed more than was measured, and
+// not just what another measurement has shown already not to be measurable.
+func (v *visit) behind() bool {
+	more, _ := v.before.Unmeasured.Get()
+	moved, _ := v.before.Changed.Get()
+	shown := fmt.Sprint(more, moved)
+	if more == 0 && len(moved) == 0 || shown == v.shown {
+		return false
+	}
+	v.shown = shown
+	return true
 }
 
 // first notes the look before the quote. A process that is tainted, traced or
@@ -100,7 +172,7 @@ func difference(i evidence.Instance, before, after *evidence.State) *local.Error
 	case before.Lost != after.Lost:
 		return fault(codeLoss, "%d kernel records were lost meanwhile: ask again", after.Lost-before.Lost)
 	}
-	if f := changed(codeUnmeasured, i, "executable mappings without a measured file", before.Unmeasured, after.Unmeasured); f != nil {
+	if f := changed(codeUnmeasured, i, "mapped or opened files that are not measured", before.Unmeasured, after.Unmeasured); f != nil {
 		return f
 	}
 	if f := changed(codePrivate, i, "privately copied executable pages", before.Private, after.Private); f != nil {
@@ -109,13 +181,16 @@ func difference(i evidence.Instance, before, after *evidence.State) *local.Error
 	if f := changed(codeTraced, i, "tracer", before.Tracer, after.Tracer); f != nil {
 		return f
 	}
+	if f := changed(codeContext, i, "changed since the measurement", before.Changed, after.Changed); f != nil {
+		return f
+	}
 	if list := after.Missing.String(); list != before.Missing.String() {
 		return fault(unknownOr(codeChanged, after.Missing), "process %s: measured files that changed: %s, were %s", i, list, before.Missing)
 	}
 	return nil
 }
 
-func changed[T comparable](code string, i evidence.Instance, what string, before, after evidence.Value[T]) *local.Error {
+func changed[T any](code string, i evidence.Instance, what string, before, after evidence.Value[T]) *local.Error {
 	if before.String() == after.String() {
 		return nil
 	}

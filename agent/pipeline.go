@@ -57,8 +57,8 @@ func (a *Agent) answer(ctx context.Context, batch []*visit) ([]*visit, error) {
 		return batch, fault(codeSensor, "%v", err)
 	}
 	// Station 2: the first look. The measurements are in the log already.
-	if batch = a.look(batch, (*visit).first); len(batch) == 0 {
-		return nil, nil
+	if batch, err = a.firstLook(ctx, batch); err != nil || len(batch) == 0 {
+		return batch, err
 	}
 	// Station 3: a checkpoint commits to the log.
 	check, err := a.checkpoint()

@@ -102,7 +102,10 @@ func Run(ctx context.Context, c Config) (err error) {
 		return errors.Join(err, chip.Close())
 	}
 	table := newTable()
-	meter, err := measure.Open(measure.Config{Kernel: kernel{sensor}, Table: table, Environment: Environment})
+	meter, err := measure.Open(measure.Config{
+		Kernel: kernel{sensor, table}, Table: table, Environment: Environment,
+		Altered: func(f evidence.FileID) { table.altered(f, bootClock()) },
+	})
 	if err != nil {
 		return errors.Join(err, chip.Close())
 	}
@@ -228,7 +231,7 @@ func (a *Agent) live(ctx context.Context, r logstore.Recovery, ready func()) err
 // time from before proves nothing any more.
 func (a *Agent) care(ctx context.Context, meter *measure.Meter) {
 	steps := clockSteps(ctx)
-	tick := time.NewTicker(time.Minute)
+	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -247,7 +250,10 @@ func (a *Agent) care(ctx context.Context, meter *measure.Meter) {
 	}
 }
 
-const sweepIdle = 10 * time.Minute
+const (
+	sweepIdle  = 10 * time.Minute // a file that nobody ran for so long is closed
+	sweepEvery = 10 * time.Second // how long a change of a measured file goes unnoticed at most
+)
 
 // initialPID is the inode of the initial pid namespace (PROC_PID_INIT_INO).
 const initialPID = 0xeffffffc
@@ -274,6 +280,13 @@ func sensorFacts(s *bpf.Sensor) (SensorFacts, error) {
 	out := SensorFacts{Tier: s.Tier(), Object: f.Object}
 	for _, p := range f.Programs {
 		out.Programs = append(out.Programs, evidence.Program{Name: p.Name, Tag: p.Tag, Fired: p.Fired})
+	}
+	for _, g := range s.Signals() {
+		by := evidence.Unknown[string](g.Reason)
+		if g.By != "" {
+			by = evidence.Known(g.By)
+		}
+		out.Signals = append(out.Signals, evidence.Signal{Name: g.Name, By: by})
 	}
 	return out, nil
 }

@@ -45,6 +45,9 @@ func TestNothingIsReleasedWhenTheLooksDiffer(t *testing.T) {
 		codeChanged: func(*rig) func(*evidence.State) {
 			return func(s *evidence.State) { s.Missing = evidence.Known([]string{"/lib/x.so"}) }
 		},
+		codeContext: func(*rig) func(*evidence.State) {
+			return func(s *evidence.State) { s.Changed = evidence.Known([]string{"cgroup"}) }
+		},
 		codeUnknown: func(*rig) func(*evidence.State) {
 			return func(s *evidence.State) { s.Private = evidence.Unknown[uint64]("unreadable") }
 		},
@@ -67,6 +70,66 @@ func TestNothingIsReleasedWhenTheLooksDiffer(t *testing.T) {
 				t.Errorf("log %v", n)
 			}
 		})
+	}
+}
+
+// TestMeasuredAgainWhenMoreIsLoaded: a process that loads code between its
+// measurement and the first look is measured again, and one that always has
+// more than can be measured goes to the broker as it is.
+func TestMeasuredAgainWhenMoreIsLoaded(t *testing.T) {
+	for name, c := range map[string]struct {
+		look  func(n int, s *evidence.State)
+		fulls int
+		left  uint64
+	}{
+		"once":   {func(n int, s *evidence.State) { s.Unmeasured = evidence.Known(uint64(max(0, 2-n))) }, 2, 0},
+		"twice":  {func(n int, s *evidence.State) { s.Unmeasured = evidence.Known(uint64(max(0, 3-n))) }, 3, 0},
+		"always": {func(_ int, s *evidence.State) { s.Unmeasured = evidence.Known[uint64](3) }, 2, 3},
+		"moved": {func(n int, s *evidence.State) {
+			if n == 1 {
+				s.Changed = evidence.Known([]string{"cgroup"})
+			}
+		}, 2, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).start().self()
+			r.onLook(c.look)
+			if _, err := r.ask(); err != nil {
+				t.Fatal(err)
+			}
+			b := r.double.bundles[0]
+			before := b.Requests[0].Value.Before
+			if left, ok := before.Unmeasured.Get(); r.meter.fulls != c.fulls || !ok || left != c.left {
+				t.Errorf("%d measurements, %s unmeasured; want %d, %d", r.meter.fulls, before.Unmeasured, c.fulls, c.left)
+			}
+			if b.Requests[0].Value.Subject.Index != r.lastProcess() {
+				t.Error("the evidence is not of the last measurement")
+			}
+		})
+	}
+}
+
+// lastProcess returns the index of the last full measurement in the log.
+func (r *rig) lastProcess() (index uint64) {
+	for i, e := range r.entries() {
+		if e.Kind == evidence.KindProcess {
+			index = uint64(i)
+		}
+	}
+	return index
+}
+
+// TestHostTaintIsInEveryLook of the time after it.
+func TestHostTaintIsInEveryLook(t *testing.T) {
+	r := newRig(t).start().self()
+	r.sensor.say(bpf.Event{Kind: bpf.KindTaint, Time: 5, Taint: bpf.TaintModuleLoaded | bpf.TaintBPFLoaded})
+	if _, err := r.ask(); err != nil {
+		t.Fatal(err)
+	}
+	b := r.double.bundles[0]
+	want := []string{"bpf-loaded", "module-loaded"}
+	if !slices.Equal(b.Requests[0].Value.Before.Taints, want) || !slices.Equal(b.Closing[0].After.Taints, want) || b.Checkpoint.Taints != 2 {
+		t.Errorf("looks %q and %q, %d taints", b.Requests[0].Value.Before.Taints, b.Closing[0].After.Taints, b.Checkpoint.Taints)
 	}
 }
 

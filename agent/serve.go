@@ -99,6 +99,10 @@ func (a *Agent) converse(ctx context.Context, conn *net.UnixConn) {
 	}
 	defer a.users.leave(c.UID, c.PID())
 	answer, f := a.hear(ctx, conn, c)
+	if l, follows := answer.(*listener); follows && f == nil {
+		a.follow(ctx, conn, l)
+		return
+	}
 	if a.say(conn, answer, f) && f != nil {
 		linger(conn)
 	}
@@ -169,17 +173,59 @@ func (a *Agent) do(ctx context.Context, r *local.Request, p *peer.Peer, connecto
 	switch r.Op {
 	case local.OpStatus:
 		return a.status(), nil
-	case local.OpBundle:
+	case local.OpBundle, local.OpProcesses, local.OpEvents, local.OpMeasurements, local.OpExplain:
 		if p.UID != 0 || connector != 0 {
-			return nil, fault(codeForbidden, "the last bundle is for root only")
+			return nil, fault(codeForbidden, "%s is for root only", r.Op)
 		}
-		return a.lastBundle()
+		return a.show(ctx, r)
 	case local.OpProof:
 		return a.proof(ctx, r, p)
 	case local.OpCredential:
 		return a.token(ctx, r, p)
 	}
 	return nil, fault(codeRequest, "unknown operation %q", r.Op)
+}
+
+// show answers what only root may ask.
+func (a *Agent) show(ctx context.Context, r *local.Request) (any, *local.Error) {
+	switch r.Op {
+	case local.OpProcesses:
+		return a.processes(), nil
+	case local.OpMeasurements:
+		return a.measurements(), nil
+	case local.OpExplain:
+		return a.explain(ctx, r.PID)
+	case local.OpEvents:
+		l, err := a.feed.join()
+		if err != nil {
+			return nil, faultOf(codeInternal, err)
+		}
+		return l, nil
+	}
+	return a.lastBundle()
+}
+
+// follow writes the events to a client until it hangs up, does not take them
+// any more, or the agent ends.
+func (a *Agent) follow(ctx context.Context, conn *net.UnixConn, l *listener) {
+	defer a.feed.part(l)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if conn.SetReadDeadline(time.Time{}) != nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	go func() { // a client that follows says nothing more; it only hangs up
+		defer cancel()
+		_, _ = conn.Read(make([]byte, 1))
+	}()
+	for {
+		ev, err := l.next(ctx)
+		if err != nil || !a.say(conn, &ev, nil) {
+			return
+		}
+	}
 }
 
 // token answers OpCredential.

@@ -97,8 +97,12 @@ func (a *Agent) issue(ctx context.Context, s *subject, w want, key *brokerclient
 	}
 	if v.err != nil {
 		v.close()
-		return faultOf(codeInternal, v.err)
+		f := faultOf(codeInternal, v.err)
+		a.note(s.facts.Instance, "credential refused for %s: %v", w.audience, f)
+		return f
 	}
+	g.holder.held.Add(1)
+	a.note(s.facts.Instance, "credential issued for %s, txn %s", w.audience, v.token.Txn)
 	g.token, g.expires, g.epoch = v.token, a.now().Add(v.token.ExpiresIn), v.epoch
 	g.pins, g.after = v.pins, v.after
 	v.pins = nil
@@ -128,6 +132,9 @@ func (a *Agent) measure(ctx context.Context, v *visit) error {
 	}
 	v.epoch = a.epoch.Load()
 	i := v.facts.Instance
+	if now, ok := a.table.facts(i.PID); ok && now.Instance == i {
+		v.facts = now // it may have opened more
+	}
 	p, pins, err := a.meter.Process(ctx, v.pidfd, &v.facts)
 	switch {
 	case errors.Is(err, measure.ErrExited):
@@ -149,7 +156,8 @@ func (a *Agent) measure(ctx context.Context, v *visit) error {
 	if v.index, v.leaf, err = a.log.Append(v.entry); err != nil {
 		return fault(codeLog, "%v", err)
 	}
-	a.table.logged(i)
+	a.table.logged(i, p)
+	a.publish(&entry)
 	same, err := a.sensor.MarkMeasured(v.pidfd, i.Generation)
 	if err != nil {
 		return fault(codeSensor, "%v", err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jurat-dev/jurat/agent/internal/peer"
 	"github.com/jurat-dev/jurat/bpf"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/measure"
@@ -64,44 +65,48 @@ func (a *Agent) take(ev *bpf.Event) error {
 		return a.lose(ev.Lost.Cause.String(), ev.Lost.CPU, ev.Lost.Count)
 	}
 	who := instanceOf(ev.Process.Instance)
-	taints := taintsOf(ev.Process.Taints, ev.Flags)
 	switch ev.Kind {
 	case bpf.KindExec:
-		p := &program{exec: execOf(ev)}
+		p := programOf(ev)
 		a.table.exec(p)
 		if err := a.enqueue(p); err != nil {
 			return err
 		}
 	case bpf.KindFork:
-		a.table.fork(who, instanceOf(ev.Parent))
+		a.table.fork(who, instanceOf(ev.Parent), ev.CgroupID)
 	case bpf.KindCgroup:
-		a.table.moved(who)
-	case bpf.KindExit:
-		if err := a.spoil(who, taints, ev.Time); err != nil {
-			return err
+		a.table.moved(who, ev.CgroupID)
+	case bpf.KindOpen:
+		a.table.open(who, openedOf(&ev.Opened), ev.Time)
+	case bpf.KindTaint:
+		if ev.Process.PID == 0 {
+			return a.spoilHost(ev.Taint.Names(), ev.Hook.String(), ev)
 		}
-		if last, measured := a.table.exit(who); measured {
-			return a.append(&evidence.Entry{
-				Kind: evidence.KindExit, At: ev.Time, Instance: &last, Exit: &evidence.Exit{Code: ev.Status},
-			})
-		}
-		return nil
 	}
-	return a.spoil(who, taints, ev.Time)
-}
-
-// spoil logs the taints of a process that were not known yet.
-func (a *Agent) spoil(who evidence.Instance, taints []string, at uint64) error {
-	for _, name := range a.table.spoil(who, taints) {
-		a.epoch.Load().taints.Add(1)
-		err := a.append(&evidence.Entry{
-			Kind: evidence.KindTaint, At: at, Instance: &who, Taint: &evidence.Taint{Name: name, How: "kernel"},
-		})
-		if err != nil {
-			return err
-		}
+	if ev.Process.OpensLost {
+		a.table.overlook(who, reasonOpensLost)
+	}
+	if ev.Process.CredentialsChanged {
+		a.table.alter(who)
+	}
+	if err := a.spoil(who, spoiltOf(ev), ev.Time); err != nil {
+		return err
+	}
+	if ev.Kind == bpf.KindExit {
+		return a.ended(who, ev)
 	}
 	return nil
+}
+
+// ended takes in that a process ended.
+func (a *Agent) ended(who evidence.Instance, ev *bpf.Event) error {
+	p := a.table.exit(who)
+	if p == nil || p.full == nil {
+		return nil
+	}
+	return a.append(&evidence.Entry{
+		Kind: evidence.KindExit, At: ev.Time, Instance: &p.instance, Exit: &evidence.Exit{Code: ev.Status},
+	})
 }
 
 // lose counts lost records before it logs them: no look and no checkpoint may
@@ -140,8 +145,8 @@ func (a *Agent) settle() error {
 			return err
 		}
 	}
-	if !a.resync {
-		return nil
+	if err := a.logAltered(); err != nil || !a.resync {
+		return err
 	}
 	a.resync = false
 	return a.snapshot()
@@ -160,12 +165,16 @@ func (a *Agent) catchUp() {
 func (a *Agent) snapshot() error {
 	live := make(map[uint32]uint64)
 	err := a.sensor.Snapshot(func(ev *bpf.Event) error {
-		i := ev.Process.Instance
+		i := instanceOf(ev.Process.Instance)
 		live[i.PID] = i.Start
-		if p := (&program{exec: execOf(ev)}); a.table.seen(p) {
+		p, unknown := programOf(ev), reasonTakeover
+		if ev.Process.Seen {
+			unknown = reasonOlder
+		}
+		if a.table.seen(p, unknown) {
 			a.backlog = append(a.backlog, p)
 		}
-		return nil
+		return a.spoil(i, spoiltOf(ev), ev.Time)
 	})
 	if err != nil {
 		if errors.Is(err, bpf.ErrClosed) {
@@ -195,10 +204,10 @@ const execPatience = 2 * time.Second
 func (a *Agent) logExec(ctx context.Context, p *program) error {
 	ctx, cancel := context.WithTimeout(ctx, execPatience)
 	defer cancel()
-	body := a.meter.Exec(ctx, &p.exec)
-	p.setFile(body.Exe)
-	i := p.exec.Instance
-	return a.append(&evidence.Entry{Kind: evidence.KindExec, At: p.exec.At, Instance: &i, Exec: &body})
+	e := p.exec()
+	body := a.meter.Exec(ctx, &e)
+	p.setFile(a.files.of(p.image, body.Exe))
+	return a.append(&evidence.Entry{Kind: evidence.KindExec, At: e.At, Instance: &e.Instance, Exec: &body})
 }
 
 // append logs one entry. Nothing goes on when that fails.
@@ -208,18 +217,31 @@ func (a *Agent) append(e *evidence.Entry) error {
 	if err != nil {
 		return fmt.Errorf("log entry of kind %s: %w", e.Kind, err)
 	}
-	_, _, err = a.log.Append(data)
-	return err
+	if _, _, err = a.log.Append(data); err != nil {
+		return err
+	}
+	a.publish(e)
+	return nil
 }
 
 // kernel is what package measure may ask the sensor.
-type kernel struct{ sensor Sensor }
+type kernel struct {
+	sensor Sensor
+	table  *table
+}
 
-// State returns what the kernel holds of the process behind pidfd.
+// State returns what the kernel holds of the process behind pidfd, and how
+// much the table knows it to have opened.
 func (k kernel) State(pidfd int) (measure.State, error) {
 	s, err := k.sensor.State(pidfd)
 	if err != nil {
 		return measure.State{}, err
 	}
-	return measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0)}, nil
+	out := measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0)}
+	pid, err := peer.PID(pidfd)
+	if err != nil {
+		return out, nil // it has ended, which a look sees by itself
+	}
+	out.Opened, out.OpenedUnknown = k.table.openings(pid, s.Generation)
+	return out, nil
 }

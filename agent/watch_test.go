@@ -174,30 +174,30 @@ func TestSnapshot(t *testing.T) {
 func TestTableKeepsToTheNewestRecord(t *testing.T) {
 	tb := newTable()
 	i := evidence.Instance{PID: 1, Start: 2, PidfdInode: 3, Generation: 5}
-	tb.exec(&program{exec: measure.Exec{Instance: i, Filename: "new"}})
+	tb.exec(newProgram(&measure.Exec{Instance: i, Filename: "new"}, "agent"))
 	late := i
 	late.Generation = 4
-	tb.exec(&program{exec: measure.Exec{Instance: late, Filename: "old"}})
+	tb.exec(newProgram(&measure.Exec{Instance: late, Filename: "old"}, "agent"))
 	if f, _ := tb.facts(1); f.Exec.Filename != "new" {
 		t.Errorf("a late record replaced a newer one: %+v", f)
 	}
-	if tb.seen(&program{exec: measure.Exec{Instance: i, Filename: "seen"}}) {
+	if tb.seen(newProgram(&measure.Exec{Instance: i, Filename: "seen"}, "agent"), reasonOlder) {
 		t.Error("a snapshot replaced what an exec told")
 	}
-	tb.fork(i, evidence.Instance{PID: 9})
+	tb.fork(i, evidence.Instance{PID: 9}, 0)
 	child := evidence.Instance{PID: 2, Start: 9, Generation: 5}
-	tb.fork(child, late)
+	tb.fork(child, late, 0)
 	if _, ok := tb.facts(2); ok {
 		t.Error("a child of a generation that is over got the new program")
 	}
-	tb.fork(child, i)
+	tb.fork(child, i, 0)
 	if f, ok := tb.facts(2); !ok || f.Exec.Filename != "new" {
 		t.Errorf("child %+v", f)
 	}
 	other := evidence.Instance{PID: 1, Start: 8, Generation: 1} // the pid again
-	tb.exec(&program{exec: measure.Exec{Instance: other, Filename: "next"}})
-	if _, measured := tb.exit(i); measured {
-		t.Error("exit of a process that was not measured")
+	tb.exec(newProgram(&measure.Exec{Instance: other, Filename: "next"}, "agent"))
+	if p := tb.exit(i); p != nil {
+		t.Error("exit of a process that is another by now")
 	}
 	if f, ok := tb.facts(1); !ok || f.Exec.Filename != "next" {
 		t.Errorf("the exit of an earlier process took the pid's next one: %+v", f)
@@ -207,13 +207,14 @@ func TestTableKeepsToTheNewestRecord(t *testing.T) {
 func TestFindAncestor(t *testing.T) {
 	tb := newTable()
 	i := evidence.Instance{PID: 1, Start: 123456789, PidfdInode: 3, Generation: 5}
-	p := &program{exec: measure.Exec{Instance: i}}
+	p := newProgram(&measure.Exec{Instance: i}, "agent")
 	tb.exec(p)
 	if _, ok := tb.Find(i); ok {
 		t.Error("found before it was measured")
 	}
 	digest := evidence.Known(evidence.Digest{Algorithm: "sha-256", Value: make([]byte, 32), Source: evidence.SourceRead})
-	p.setFile(evidence.Known(evidence.File{Path: "/sbin/init", Digest: digest}))
+	f := evidence.Known(evidence.File{Path: "/sbin/init", Digest: digest})
+	p.setFile(&f)
 	for name, c := range map[string]struct {
 		i    evidence.Instance
 		want bool

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Position returns, per CPU, the number of the last record the kernel has
+// Position returns, per ring and CPU, the number of the last record the kernel has
 // finished. What happened before the call has a number up to it.
 func (s *Sensor) Position() ([]uint64, error) {
 	table := make([]byte, len(s.table))

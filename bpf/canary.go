@@ -27,7 +27,7 @@ func (s *Sensor) canary(argv []string, limit time.Duration) error {
 		return err
 	}
 	deadline := time.Now().Add(limit)
-	backlog, seen, err := s.watch(bird.Process.Pid, deadline)
+	backlog, seen, err := s.watchFor(bird.Process.Pid, deadline)
 	if err != nil || seen[KindExit] == 0 {
 		err = errors.Join(err, bird.Process.Kill())
 	}
@@ -58,23 +58,12 @@ func (s *Sensor) canary(argv []string, limit time.Duration) error {
 	return nil
 }
 
-// watch reads until fork, exec and exit of child arrived or the deadline
+// watchFor reads until fork, exec and exit of child arrived or the deadline
 // passed. It returns all it read and when each was.
-func (s *Sensor) watch(child int, deadline time.Time) (backlog []Event, seen [KindSeen]uint64, err error) {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	for seen[KindExit] == 0 && time.Now().Before(deadline) {
-		var ev Event
-		if !s.take(&ev) {
-			if err := s.step(&ev); errors.Is(err, ErrNoEvent) {
-				continue
-			} else if err != nil {
-				return backlog, seen, err
-			}
-		}
-		backlog = append(backlog, ev)
+func (s *Sensor) watchFor(child int, deadline time.Time) (backlog []Event, seen [KindSeen]uint64, err error) {
+	backlog, _, err = s.await(deadline, func(ev *Event) bool {
 		if ev.Process.PID != uint32(child) {
-			continue
+			return false
 		}
 		switch {
 		case ev.Kind == KindFork && ev.Parent.PID == uint32(os.Getpid()),
@@ -82,8 +71,31 @@ func (s *Sensor) watch(child int, deadline time.Time) (backlog []Event, seen [Ki
 			ev.Kind == KindExit && seen[KindExec] != 0:
 			seen[ev.Kind] = ev.Time
 		}
+		return seen[KindExit] != 0
+	})
+	return backlog, seen, err
+}
+
+// await reads until last says so of an event, or the deadline passed. It
+// returns all it read.
+func (s *Sensor) await(deadline time.Time, last func(*Event) bool) (backlog []Event, seen bool, err error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	for time.Now().Before(deadline) {
+		var ev Event
+		if !s.take(&ev) {
+			if err := s.step(&ev); errors.Is(err, ErrNoEvent) {
+				continue
+			} else if err != nil {
+				return backlog, false, err
+			}
+		}
+		backlog = append(backlog, ev)
+		if last(&ev) {
+			return backlog, true, nil
+		}
 	}
-	return backlog, seen, nil
+	return backlog, false, nil
 }
 
 // startCanary starts argv, or what every host of ours has one of.

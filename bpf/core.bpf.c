@@ -20,36 +20,11 @@
 #include "vmlinux.h"
 #include "headers/bpf_helpers.h"
 #include "record.h"
+#include "sensor.h"
 #include "facts.h"
+#include "taint.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
-
-/* Set by user space: when all programs were attached, in ns since boot; 0 before. */
-u64 attached_at;
-/* Set by user space once the iterator has visited every task. */
-u64 seeded;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 8 << 20);
-} events SEC(".maps");
-
-/* Indexed by CPU; sized to the CPUs there may be when loaded. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct counters);
-} counters SEC(".maps");
-
-/* On the group leader; on another thread only while it inherits by exec. */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct state);
-} states SEC(".maps");
 
 /* Apart from states, so that user space writing one can never undo an exec. */
 struct {
@@ -67,67 +42,33 @@ struct {
 	__type(value, union record);
 } scratch SEC(".maps");
 
-static __always_inline struct counters *this_cpu(void)
+/* What a program in memory was held guilty of ends with it; what is so again is held against the new one. */
+static __always_inline u64 renew(struct state *s, struct task_struct *p, u64 generation)
 {
-	u32 cpu = bpf_get_smp_processor_id();
+	u64 *next = (u64 *)taints_of_program(s, generation + 1);
+	u8 *own = taints_of_program(s, generation);
+	u64 found = 0;
 
-	return bpf_map_lookup_elem(&counters, &cpu);
-}
-
-/*
- * The state of a process, made if there is none. That is as it should be for
- * a process from before the sensor which the iterator has not reached yet.
- * Afterwards it means that a state was lost, and whatever it said with it.
- */
-static __always_inline struct state *state_of(struct task_struct *leader, struct counters *c)
-{
-	struct state *s = bpf_task_storage_get(&states, leader, NULL, 0);
-	if (s)
-		return s;
-	struct state fresh = { .generation = leader->self_exec_id, .flags = STATE_SEEN };
-	if (seeded || (attached_at && leader->start_boottime > attached_at))
-		fresh.taint[TAINT_STATE_LOST] = 1;
-	s = bpf_task_storage_get(&states, leader, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!s && c)
-		c->storage++;
-	return s;
-}
-
-/* Numbers a record and finds room for it. No room: counted, and s is tainted. */
-static __always_inline void *begin(struct counters *c, struct state *s, u32 kind, u64 size)
-{
-	if (!c) {
-		if (s)
-			s->taint[TAINT_EVENT_LOSS] = 1;
-		return NULL;
+	s->generation = generation;
+	s->flags &= ~STATE_SEEN;
+	for (int i = 0; i < TAINT_BYTES / 8; i++)
+		next[i] = 0;
+	note_namespaces(s, p);
+	if (generation >> 32)
+		s->taint[TAINT_GENERATION] = 1;
+	if (p->ptrace) {
+		own[TAINT_TRACED] = 1;
+		found |= 1ULL << TAINT_TRACED;
 	}
-	u64 number = ++c->number;
-	struct record_header *h = bpf_ringbuf_reserve(&events, size, 0);
-	if (!h) {
-		if (s)
-			s->taint[TAINT_EVENT_LOSS] = 1;
-		c->dropped[kind]++;
-		c->drops++;
-		c->done = number;
-		return NULL;
+	if (p->mm && in_memory_only(p->mm)) {
+		own[TAINT_MEMFD_EXEC] = 1;
+		found |= 1ULL << TAINT_MEMFD_EXEC;
 	}
-	h->version = RECORD_VERSION;
-	h->kind = kind;
-	h->size = size;
-	h->cpu = bpf_get_smp_processor_id();
-	h->flags = s ? 0 : FLAG_NO_STATE;
-	h->number = number;
-	h->drops = c->drops;
-	h->time = bpf_ktime_get_boot_ns();
-	return h;
-}
-
-static __always_inline void end(struct counters *c, struct record_header *h)
-{
-	u64 number = h->number;
-
-	bpf_ringbuf_submit(h, BPF_RB_NO_WAKEUP);
-	c->done = number;
+	if (p->real_parent->flags & PF_KTHREAD && p->pid != 1 && !s->taint[TAINT_USERMODE_HELPER]) {
+		s->taint[TAINT_USERMODE_HELPER] = 1;
+		found |= 1ULL << TAINT_USERMODE_HELPER;
+	}
+	return found;
 }
 
 /* Exec by a thread has made it the leader by now; old_pid is what it was. */
@@ -138,12 +79,7 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 	struct state *s = state_of(p, c);
 	u64 generation = p->self_exec_id;
 
-	if (s) {
-		s->generation = generation;
-		s->flags &= ~STATE_SEEN;
-		if (generation >> 32)
-			s->taint[TAINT_GENERATION] = 1;
-	}
+	u64 found = s ? renew(s, p, generation) : 0;
 	struct record_exec *r = begin(c, s, RECORD_EXEC, sizeof(*r));
 	if (!r)
 		return 0;
@@ -173,6 +109,8 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 		flags |= FLAG_INTERP_CUT;
 	r->header.flags |= flags;
 	end(c, &r->header);
+	if (found)
+		tell_taint(c, s, p, found & (1ULL << TAINT_TRACED) ? p->parent : p, found, HOOK_EXEC);
 	return 0;
 }
 
@@ -190,11 +128,19 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	struct state own = { .generation = child->self_exec_id, .flags = STATE_SEEN };
 	if (from) {
 		own.flags = from->flags;
-		for (int i = 0; i < TAINT_BYTES; i++)
-			own.taint[i] = from->taint[i];
+		u64 *to = (u64 *)own.taint, *life = (u64 *)from->taint;
+		for (int i = 0; i < TAINT_BYTES / 8; i++)
+			to[i] = life[i];
+		const u64 *program = (u64 *)taints_of_program(from, own.generation);
+		u64 *even = (u64 *)own.program[0], *odd = (u64 *)own.program[1];
+		for (int i = 0; i < TAINT_BYTES / 8; i++) {
+			even[i] = own.generation & 1 ? 0 : program[i];
+			odd[i] = own.generation & 1 ? program[i] : 0;
+		}
 	} else {
 		own.taint[TAINT_STATE_LOST] = 1;
 	}
+	note_namespaces(&own, child);
 	struct state *s = bpf_task_storage_get(&states, child, &own, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s && c)
 		c->storage++;
@@ -272,6 +218,21 @@ int BPF_PROG(on_cgroup, struct cgroup *to, const char *path, struct task_struct 
 	return 0;
 }
 
+/* What can be seen afterwards of things that happened before the sensor. */
+static __always_inline void note_past(struct state *s, struct task_struct *task)
+{
+	u8 *own = taints_of_program(s, task->self_exec_id);
+
+	if (task->ptrace)
+		own[TAINT_TRACED] = 1;
+	if (task->mm && in_memory_only(task->mm))
+		own[TAINT_MEMFD_EXEC] = 1;
+	if (task->io_uring)
+		own[TAINT_IO_URING] = 1;
+	if (task->real_parent->flags & PF_KTHREAD && task->pid != 1)
+		s->taint[TAINT_USERMODE_HELPER] = 1;
+}
+
 /* Takes in what runs already. Its exec was not seen, so it is marked so. */
 SEC("iter/task")
 int on_task(struct bpf_iter__task *ctx)
@@ -284,6 +245,8 @@ int on_task(struct bpf_iter__task *ctx)
 	struct state *s = state_of(task, this_cpu());
 	if (task->flags & PF_KTHREAD)
 		return 0; /* but its state goes to the helpers it may start */
+	if (s && s->flags & STATE_SEEN)
+		note_past(s, task);
 	struct record_exec *r = bpf_map_lookup_elem(&scratch, &zero);
 	if (!r)
 		return 0;

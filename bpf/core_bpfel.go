@@ -16,18 +16,18 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	coreMapCounters   = "counters"
-	coreMapEvents     = "events"
-	coreMapMeasured   = "measured"
-	coreMapScratch    = "scratch"
-	coreMapStates     = "states"
-	coreProgOnCgroup  = "on_cgroup"
-	coreProgOnExec    = "on_exec"
-	coreProgOnExit    = "on_exit"
-	coreProgOnFork    = "on_fork"
-	coreProgOnTask    = "on_task"
-	coreVarAttachedAt = "attached_at"
-	coreVarSeeded     = "seeded"
+	coreMapControl   = "control"
+	coreMapCounters  = "counters"
+	coreMapEvents    = "events"
+	coreMapHost      = "host"
+	coreMapMeasured  = "measured"
+	coreMapScratch   = "scratch"
+	coreMapStates    = "states"
+	coreProgOnCgroup = "on_cgroup"
+	coreProgOnExec   = "on_exec"
+	coreProgOnExit   = "on_exit"
+	coreProgOnFork   = "on_fork"
+	coreProgOnTask   = "on_task"
 )
 
 // loadCore returns the embedded CollectionSpec for core.
@@ -83,8 +83,10 @@ type coreProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type coreMapSpecs struct {
+	Control  *ebpf.MapSpec `ebpf:"control"`
 	Counters *ebpf.MapSpec `ebpf:"counters"`
 	Events   *ebpf.MapSpec `ebpf:"events"`
+	Host     *ebpf.MapSpec `ebpf:"host"`
 	Measured *ebpf.MapSpec `ebpf:"measured"`
 	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
 	States   *ebpf.MapSpec `ebpf:"states"`
@@ -94,8 +96,6 @@ type coreMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type coreVariableSpecs struct {
-	AttachedAt *ebpf.VariableSpec `ebpf:"attached_at"`
-	Seeded     *ebpf.VariableSpec `ebpf:"seeded"`
 }
 
 // coreObjects contains all objects after they have been loaded into the kernel.
@@ -118,8 +118,10 @@ func (o *coreObjects) Close() error {
 //
 // It can be passed to loadCoreObjects or ebpf.CollectionSpec.LoadAndAssign.
 type coreMaps struct {
+	Control  *ebpf.Map `ebpf:"control"`
 	Counters *ebpf.Map `ebpf:"counters"`
 	Events   *ebpf.Map `ebpf:"events"`
+	Host     *ebpf.Map `ebpf:"host"`
 	Measured *ebpf.Map `ebpf:"measured"`
 	Scratch  *ebpf.Map `ebpf:"scratch"`
 	States   *ebpf.Map `ebpf:"states"`
@@ -127,8 +129,10 @@ type coreMaps struct {
 
 func (m *coreMaps) Close() error {
 	return _CoreClose(
+		m.Control,
 		m.Counters,
 		m.Events,
+		m.Host,
 		m.Measured,
 		m.Scratch,
 		m.States,
@@ -139,8 +143,6 @@ func (m *coreMaps) Close() error {
 //
 // It can be passed to loadCoreObjects or ebpf.CollectionSpec.LoadAndAssign.
 type coreVariables struct {
-	AttachedAt *ebpf.Variable `ebpf:"attached_at"`
-	Seeded     *ebpf.Variable `ebpf:"seeded"`
 }
 
 // corePrograms contains all programs after they have been loaded into the kernel.

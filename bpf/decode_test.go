@@ -174,7 +174,7 @@ func TestDecodeFollowsTheCompiledLayout(t *testing.T) {
 			t.Errorf("%s:\n have %+v\n want %+v", kind, have, want)
 		}
 	}
-	for name, size := range map[string]int{"counters": counterSize, "state": 8 + 8 + taintBytes, "measured": 8} {
+	for name, size := range map[string]int{"counters": counterSize, "state": 8 + 8 + 3*taintBytes + 16, "control": 32, "measured": 8} {
 		if have := int(layoutOf(t, name).s.Size); have != size {
 			t.Errorf("struct %s has %d bytes, want %d", name, have, size)
 		}
@@ -237,16 +237,16 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 
 func TestAcceptRefusesForeignRecords(t *testing.T) {
 	l, raw, _ := sample(t, KindFork)
-	s := &Sensor{cpus: []position{{next: 1}, {next: 18}}}
-	if err := s.accept(raw, new(Event)); err == nil || !strings.Contains(err.Error(), "read before: number 18 is next") {
+	s := &Sensor{possible: 2, cpus: []position{{next: 1}, {next: 18}}}
+	if err := s.accept(raw, new(Event), 0); err == nil || !strings.Contains(err.Error(), "read before: number 18 is next") {
 		t.Errorf("a record for the second time: %v", err)
 	}
 	l.put(raw, "header.cpu", 2)
-	if err := s.accept(raw, new(Event)); err == nil || !strings.Contains(err.Error(), "fork in the ring of a host with 2 cpus") {
+	if err := s.accept(raw, new(Event), 0); err == nil || !strings.Contains(err.Error(), "fork in a ring of a host with 2 cpus") {
 		t.Errorf("a record of no cpu: %v", err)
 	}
 	_, raw, _ = sample(t, KindSeen)
-	if err := s.accept(raw, new(Event)); err == nil {
+	if err := s.accept(raw, new(Event), 0); err == nil {
 		t.Error("a seen record from the ring is accepted")
 	}
 }
@@ -266,7 +266,7 @@ func TestNames(t *testing.T) {
 	}
 	for have, want := range map[string]string{
 		KindLost.String(): "lost", Kind(0).String(): "kind-0", Kind(9).String(): "kind-9",
-		CauseRingFull.String(): "ring-full", CauseSkipped.String(): "skipped", Cause(9).String(): "cause-9",
+		CauseRingFull.String(): "ring-full", CauseSkipped.String(): "skipped", CauseOpensFull.String(): "opens-full", Cause(9).String(): "cause-9",
 	} {
 		if have != want {
 			t.Errorf("%s, want %s", have, want)

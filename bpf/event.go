@@ -217,9 +217,10 @@ const (
 	CauseRingFull    Cause = iota + 1 // the kernel had no room and counted it
 	CauseUnexplained                  // numbered by the kernel, and gone: somebody else read the ring
 	CauseSkipped                      // the kernel skipped a program that was running already; CPU is not known
+	CauseOpensFull                    // as CauseRingFull, of opens only: each process concerned is marked OpensLost
 )
 
-var causeNames = [...]string{"", "ring-full", "unexplained", "skipped"}
+var causeNames = [...]string{"", "ring-full", "unexplained", "skipped", "opens-full"}
 
 // String returns the name of the cause.
 func (c Cause) String() string {

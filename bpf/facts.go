@@ -16,7 +16,7 @@ import (
 
 // Facts say what the sensor is, for the evidence.
 type Facts struct {
-	Object   [sha256.Size]byte // SHA-256 of the embedded object
+	Object   [sha256.Size]byte // SHA-256 over the SHA-256 of each embedded object: core, watch
 	Compiler string            // what made it
 	Programs []ProgramFact
 }
@@ -37,7 +37,7 @@ var manifest []byte
 // Programs returns the facts about the loaded programs. It refuses when the
 // embedded object is not the one the manifest names.
 func (s *Sensor) Programs() (Facts, error) {
-	var m struct{ Compiler, Core string }
+	var m struct{ Compiler, Core, Watch string }
 	if err := json.Unmarshal(manifest, &m); err != nil {
 		return Facts{}, fmt.Errorf("malformed objects.json: %v", err)
 	}
@@ -45,17 +45,26 @@ func (s *Sensor) Programs() (Facts, error) {
 		return Facts{}, err
 	}
 	defer s.using.RUnlock()
-	facts := Facts{Object: sha256.Sum256(_CoreBytes), Compiler: m.Compiler}
-	if have := fmt.Sprintf("%x", facts.Object); have != m.Core {
-		return Facts{}, fmt.Errorf("embedded object has sha-256 %s, objects.json says %q", have, m.Core)
+	all := sha256.New()
+	for _, object := range []struct {
+		name  string
+		bytes []byte
+		want  string
+	}{{"core", _CoreBytes, m.Core}, {"watch", _WatchBytes, m.Watch}} {
+		digest := sha256.Sum256(object.bytes)
+		if have := fmt.Sprintf("%x", digest); have != object.want {
+			return Facts{}, fmt.Errorf("embedded object %s has sha-256 %s, objects.json says %q", object.name, have, object.want)
+		}
+		all.Write(digest[:])
 	}
+	facts := Facts{Object: [sha256.Size]byte(all.Sum(nil)), Compiler: m.Compiler}
 	for _, p := range s.programs() {
 		info, err := p.program.Info()
 		if err != nil {
 			return Facts{}, fmt.Errorf("asking the kernel about program %s: %w", p.name, err)
 		}
 		facts.Programs = append(facts.Programs, ProgramFact{
-			Name: p.name, Attach: p.attach, Tag: info.Tag, Fired: s.fired[p.kind].Load(),
+			Name: p.name, Attach: p.attach, Tag: info.Tag, Fired: p.hook != 0 && s.firedAt[p.hook].Load() || p.hook == 0 && s.fired[p.kind].Load(),
 		})
 	}
 	return facts, nil
@@ -65,17 +74,30 @@ type program struct {
 	name, attach string
 	program      *ebpf.Program
 	kind         Kind // of the events it makes
+	hook         Hook // else what they say saw it
 	signals      []string
 }
 
-// programs lists the programs in the order they are attached: exits first,
-// so that no state is handed over before its heir can be seen to exec.
+// programs lists the programs that are loaded and attached.
 func (s *Sensor) programs() []program {
+	list := s.corePrograms()
+	for _, a := range s.attached {
+		if a.hook != 0 {
+			list = append(list, a.program)
+		}
+	}
+	return list
+}
+
+// corePrograms lists the programs of the core in the order they are attached:
+// exits first, so that no state is handed over before its heir can be seen to
+// exec.
+func (s *Sensor) corePrograms() []program {
 	return []program{
-		{coreProgOnExit, "tp_btf/sched_process_exit", s.objects.OnExit, KindExit, []string{"exit"}},
-		{coreProgOnExec, "tp_btf/sched_process_exec", s.objects.OnExec, KindExec, []string{"exec"}},
-		{coreProgOnFork, "tp_btf/sched_process_fork", s.objects.OnFork, KindFork, []string{"fork"}},
-		{coreProgOnCgroup, "tp_btf/cgroup_attach_task", s.objects.OnCgroup, KindCgroup, []string{"cgroup-move"}},
-		{coreProgOnTask, "iter/task", s.objects.OnTask, KindSeen, nil},
+		{coreProgOnExit, "tp_btf/sched_process_exit", s.objects.OnExit, KindExit, 0, []string{"exit"}},
+		{coreProgOnExec, "tp_btf/sched_process_exec", s.objects.OnExec, KindExec, 0, []string{"exec", "usermode-helper"}},
+		{coreProgOnFork, "tp_btf/sched_process_fork", s.objects.OnFork, KindFork, 0, []string{"fork"}},
+		{coreProgOnCgroup, "tp_btf/cgroup_attach_task", s.objects.OnCgroup, KindCgroup, 0, []string{"cgroup-move"}},
+		{coreProgOnTask, "iter/task", s.objects.OnTask, KindSeen, 0, nil},
 	}
 }

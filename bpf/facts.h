@@ -15,6 +15,9 @@
 #define EINVAL 22
 #define MULTIGRAIN_QUERIED (1U << 31) /* I_CTIME_QUERIED, 6.13 and newer */
 
+#define TMPFS_MAGIC 0x01021994
+#define HUGETLBFS_MAGIC 0x958458f6
+
 #define ENV_STRINGS 256 /* pieces of the environment looked at */
 #define ENV_PIECE 256   /* longest piece read at once */
 
@@ -36,8 +39,15 @@ static __always_inline void fill_process(struct record_process *r, struct task_s
 	r->pidfd_ino = pidfd_inode(leader);
 	r->exec_id = leader->self_exec_id;
 	r->state = s ? s->flags : 0;
-	for (int i = 0; i < TAINT_BYTES; i++)
-		r->taint[i] = s ? s->taint[i] : 0;
+	u64 *taint = (u64 *)r->taint;
+	if (!s) {
+		for (int i = 0; i < TAINT_BYTES / 8; i++)
+			taint[i] = 0;
+		return;
+	}
+	const u64 *life = (const u64 *)s->taint, *program = (const u64 *)taints_of_program(s, r->exec_id);
+	for (int i = 0; i < TAINT_BYTES / 8; i++)
+		taint[i] = life[i] | program[i];
 }
 
 static __always_inline void fill_parent(struct record_parent *r, struct task_struct *parent)
@@ -106,6 +116,17 @@ static __always_inline u32 mount_kind(struct file *file)
 	if (!ns)
 		return MOUNT_DETACHED;
 	return (long)ns == -EINVAL ? MOUNT_INTERNAL : MOUNT_ATTACHED;
+}
+
+/* A program that is an anonymous file in memory; an unlinked file on a mounted tmpfs is not one. */
+static __always_inline bool in_memory_only(struct mm_struct *mm)
+{
+	struct file *file = mm->exe_file;
+
+	if (!file || !file->f_inode || file->f_inode->i_nlink)
+		return false;
+	u64 magic = file->f_inode->i_sb->s_magic;
+	return (magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && mount_kind(file) == MOUNT_INTERNAL;
 }
 
 struct mapped {

@@ -7,4 +7,5 @@ package bpf
 // registers and every offset is relocated when they are loaded.
 //
 //go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -tags linux -target bpfel -no-global-types core core.bpf.c -- -Wall -Werror
+//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -tags linux -target bpfel -no-global-types watch watch.bpf.c -- -Wall -Werror
 //go:generate go run manifest_generate.go

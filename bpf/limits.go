@@ -29,6 +29,8 @@ const (
 const (
 	// DefaultRingBytes holds about 9,000 exec records.
 	DefaultRingBytes = 8 << 20
+	// DefaultOpenBytes holds about 9,000 records of opens.
+	DefaultOpenBytes = 4 << 20
 	// DefaultPoll is how long a record may wait in the ring. Waking the
 	// reader for each record costs the traced program ten times more than
 	// the tracing.

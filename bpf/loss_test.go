@@ -158,8 +158,8 @@ func TestFullRingIsCountedAndTaints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	counted := losses.Exec + losses.Fork + losses.Exit + losses.Cgroup
-	records := l.read[KindExec] + l.read[KindFork] + l.read[KindExit] + l.read[KindCgroup]
+	counted := losses.Exec + losses.Fork + losses.Exit + losses.Cgroup + losses.Taint + losses.Open
+	records := l.read[KindExec] + l.read[KindFork] + l.read[KindExit] + l.read[KindCgroup] + l.read[KindTaint] + l.read[KindOpen]
 	if len(l.lost) != 1 || l.lost[CauseRingFull] != counted || losses.Unexplained != 0 {
 		t.Errorf("reported lost %v, losses %+v", l.lost, losses)
 	}
@@ -229,7 +229,7 @@ func TestGapIsExplainedByDropsOnly(t *testing.T) {
 		"some dropped":        {9, 3, want{2, 3}},
 		"drops run backwards": {6, 0, want{0, 2}},
 	} {
-		s := &Sensor{cpus: []position{{next: 4, drops: 1}}}
+		s := &Sensor{possible: 1, cpus: []position{{next: 4, drops: 1}}}
 		s.lose(0, test.number, test.drops)
 		var have want
 		for _, ev := range s.queue {

@@ -14,6 +14,7 @@ import (
 	"log"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -25,15 +26,20 @@ func main() {
 		log.Fatalf("asking clang-14 for its version: %v", err)
 	}
 	first, _, _ := strings.Cut(string(version), "\n")
-	object, err := os.ReadFile("core_bpfel.o")
+	manifest := map[string]string{"compiler": first}
+	objects, err := filepath.Glob("*_bpfel.o")
 	if err != nil {
 		log.Fatal(err)
 	}
-	digest := sha256.Sum256(object)
-	out, err := json.MarshalIndent(map[string]string{
-		"compiler": first,
-		"core":     hex.EncodeToString(digest[:]),
-	}, "", "  ")
+	for _, path := range objects {
+		object, err := os.ReadFile(path)
+		if err != nil {
+			log.Fatal(err)
+		}
+		digest := sha256.Sum256(object)
+		manifest[strings.TrimSuffix(path, "_bpfel.o")] = hex.EncodeToString(digest[:])
+	}
+	out, err := json.MarshalIndent(manifest, "", "  ")
 	if err != nil {
 		log.Fatal(err)
 	}

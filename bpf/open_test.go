@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,7 +106,7 @@ func TestOpenRefusesPoll(t *testing.T) {
 func TestCanaryMustBeSeen(t *testing.T) {
 	needKernel(t)
 	s := &Sensor{poll: DefaultPoll}
-	if err := s.load(DefaultRingBytes); err != nil {
+	if err := errors.Join(s.load(DefaultRingBytes), s.openRings()); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
@@ -116,7 +117,7 @@ func TestCanaryMustBeSeen(t *testing.T) {
 	if err := s.attach(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.links[0].Close(); err != nil { // sched_process_exit
+	if err := s.attached[0].link.Close(); err != nil { // sched_process_exit
 		t.Fatal(err)
 	}
 	err = s.canary(nil, 200*time.Millisecond)
@@ -166,13 +167,14 @@ func TestProgramsAreTheManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(facts.Programs) != 5 || !strings.HasPrefix(facts.Compiler, "Debian clang version 14.0.6") || s.Tier() != "tracepoint" {
+	if len(facts.Programs) < 5 || !strings.HasPrefix(facts.Compiler, "Debian clang version 14.0.6") || s.Tier() != "tracepoint" {
 		t.Errorf("tier %s, facts %+v", s.Tier(), facts)
 	}
 	tag := regexp.MustCompile(`^[0-9a-f]{16}$`)
 	for _, p := range facts.Programs {
-		want := p.Name == "on_exec" || p.Name == "on_fork" || p.Name == "on_exit"
-		if !tag.MatchString(p.Tag) || p.Fired != want && p.Name != "on_cgroup" {
+		// Those that Open provokes have fired; others may, by what the host does.
+		provoked := slices.Contains([]string{"on_exec", "on_fork", "on_exit", "on_openat"}, p.Name)
+		if !tag.MatchString(p.Tag) || provoked && !p.Fired || p.Name == "on_task" && p.Fired {
 			t.Errorf("%+v", p)
 		}
 	}
@@ -185,7 +187,7 @@ func TestProgramsAreTheManifests(t *testing.T) {
 	good := manifest
 	defer func() { manifest = good }()
 	manifest = []byte(`{"core": "00"}`)
-	if _, err := s.Programs(); err == nil || !strings.Contains(err.Error(), "embedded object has sha-256") {
+	if _, err := s.Programs(); err == nil || !strings.Contains(err.Error(), "embedded object core has sha-256") {
 		t.Errorf("another object: %v", err)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 )
 
@@ -26,7 +25,7 @@ type position struct {
 // delivery is whose records to publish as consumed at the next Read: the
 // caller is then done with them.
 type delivery struct {
-	cpu int // nobody: none
+	at  int // index into cpus; nobody: none
 	all bool
 }
 
@@ -35,7 +34,8 @@ const nobody = -1
 // Read waits for the next event, at most the poll interval, and writes it to
 // ev. It returns ErrNoEvent when there was none, ErrClosed after Close, and a
 // *RecordError for a record that is not ours; reading may go on after it, and
-// the hole it leaves is reported as lost. Read does not allocate.
+// the hole it leaves is reported as lost. An open comes after all that was
+// recorded before it. Read does not allocate.
 func (s *Sensor) Read(ev *Event) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
@@ -49,32 +49,64 @@ func (s *Sensor) Read(ev *Event) error {
 	return s.step(ev)
 }
 
-// step reads one record, or looks for losses once the ring is empty.
+// step reads one record, or looks for losses once the rings are empty.
 func (s *Sensor) step(ev *Event) error {
+	if s.held.Kind != 0 {
+		return s.release(ev)
+	}
+	if s.opens != nil && s.ring.AvailableBytes() == 0 && s.opens.AvailableBytes() > 0 {
+		if err := s.next(s.opens, ev, s.possible); err != nil {
+			return err
+		}
+		if ev.Kind != KindOpen {
+			return nil // lost; the open is queued behind it
+		}
+		s.held = *ev
+		return s.release(ev)
+	}
 	if !s.busy {
 		// The reader rounds the wait down to milliseconds.
 		s.ring.SetDeadline(time.Now().Add(s.poll + 900*time.Microsecond))
 	}
-	err := s.ring.ReadInto(&s.record)
+	err := s.next(s.ring, ev, 0)
 	s.busy = err == nil
-	switch {
-	case err == nil:
-		return s.accept(s.record.RawSample, ev)
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
-		if err := s.idle(time.Now()); err != nil {
-			if s.closed.Load() {
-				return ErrClosed
+	if !errors.Is(err, ErrNoEvent) {
+		return err
+	}
+	if err := s.idle(time.Now()); err != nil {
+		return err
+	}
+	if s.take(ev) {
+		return nil
+	}
+	return ErrNoEvent
+}
+
+// release delivers the open that is held, or what was recorded before it.
+func (s *Sensor) release(ev *Event) error {
+	if s.ring.AvailableBytes() > 0 {
+		if err := s.next(s.ring, ev, 0); !errors.Is(err, ErrNoEvent) {
+			if err != nil || ev.Time <= s.held.Time {
+				return err
 			}
-			return err
+			s.queue = append(s.queue, *ev)
 		}
-		if s.take(ev) {
-			return nil
-		}
-		return ErrNoEvent
-	case errors.Is(err, os.ErrClosed):
+	}
+	*ev, s.held = s.held, Event{}
+	return nil
+}
+
+// next reads one record of a ring whose CPUs begin at base in cpus.
+func (s *Sensor) next(ring *ringbuf.Reader, ev *Event, base int) error {
+	switch err := ring.ReadInto(&s.record); {
+	case err == nil:
+		return s.accept(s.record.RawSample, ev, base)
+	case s.closed.Load(), errors.Is(err, os.ErrClosed):
 		return ErrClosed
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
+		return ErrNoEvent
 	default:
-		return fmt.Errorf("reading the event ring: %w", err)
+		return fmt.Errorf("reading a ring: %w", err)
 	}
 }
 
@@ -91,36 +123,44 @@ func (s *Sensor) take(ev *Event) bool {
 // publish tells the other goroutines what the caller is done with.
 func (s *Sensor) publish() {
 	switch {
+	case s.held.Kind != 0:
+		s.deliver.all = true // later: an open is read and not delivered
+		return
 	case s.deliver.all:
-		for cpu := range s.cpus {
-			s.consumed[cpu].Store(s.cpus[cpu].next - 1)
+		for i := range s.cpus {
+			s.consumed[i].Store(s.cpus[i].next - 1)
 		}
-	case s.deliver.cpu != nobody:
-		s.consumed[s.deliver.cpu].Store(s.cpus[s.deliver.cpu].next - 1)
+	case s.deliver.at != nobody:
+		s.consumed[s.deliver.at].Store(s.cpus[s.deliver.at].next - 1)
 	}
-	s.deliver = delivery{cpu: nobody}
+	s.deliver = delivery{at: nobody}
 }
 
 // accept decodes a record and reports what is missing before it.
-func (s *Sensor) accept(raw []byte, ev *Event) error {
+func (s *Sensor) accept(raw []byte, ev *Event, base int) error {
 	drops, err := decode(raw, ev)
 	if err != nil {
 		return err
 	}
-	if int(ev.CPU) >= len(s.cpus) || ev.Kind == KindSeen {
-		return malformed(ev, "%s in the ring of a host with %d cpus", ev.Kind, len(s.cpus))
+	if int(ev.CPU) >= s.possible || ev.Kind == KindSeen || (ev.Kind == KindOpen) != (base != 0) {
+		return malformed(ev, "%s in a ring of a host with %d cpus", ev.Kind, s.possible)
 	}
-	p := &s.cpus[ev.CPU]
+	at := base + int(ev.CPU)
+	p := &s.cpus[at]
 	if ev.Number < p.next {
 		return malformed(ev, "read before: number %d is next", p.next)
 	}
 	s.fired[ev.Kind].Store(true)
-	s.deliver.cpu = int(ev.CPU)
+	s.firedAt[ev.Hook].Store(true)
+	if s.deliver.at != nobody && s.deliver.at != at {
+		s.deliver.all = true
+	}
+	s.deliver.at = at
 	if ev.Number == p.next {
 		p.next++
 		return nil
 	}
-	s.lose(ev.CPU, ev.Number, drops)
+	s.lose(at, ev.Number, drops)
 	p.next = ev.Number + 1
 	s.queue = append(s.queue, *ev)
 	s.take(ev)
@@ -129,12 +169,16 @@ func (s *Sensor) accept(raw []byte, ev *Event) error {
 
 // lose reports the numbers from next up to, but not including, number. As
 // many as the kernel counted as dropped are explained; drops is its count.
-func (s *Sensor) lose(cpu uint32, number, drops uint64) {
-	p := &s.cpus[cpu]
+func (s *Sensor) lose(at int, number, drops uint64) {
+	p := &s.cpus[at]
 	missing := number - p.next
 	full := min(missing, drops-min(drops, p.drops))
 	p.next, p.drops = number, p.drops+full
-	s.report(cpu, full, CauseRingFull)
+	cause, cpu := CauseRingFull, uint32(at)
+	if at >= s.possible {
+		cause, cpu = CauseOpensFull, uint32(at-s.possible)
+	}
+	s.report(cpu, full, cause)
 	s.report(cpu, missing-full, CauseUnexplained)
 	s.unexplained.Add(missing - full)
 }
@@ -145,20 +189,20 @@ func (s *Sensor) report(cpu uint32, count uint64, cause Cause) {
 	}
 }
 
-// idle runs when the ring was seen empty. A record that the kernel had
-// finished when the ring was empty the last time, and that has not come
-// since, will not come: no later record need show the hole.
+// idle runs when the rings were seen empty. A record that the kernel had
+// finished when they were empty the last time, and that has not come since,
+// will not come: no later record need show the hole.
 func (s *Sensor) idle(now time.Time) error {
 	if err := s.readCounters(s.table); err != nil {
 		return err
 	}
-	for cpu := range s.cpus {
-		p := &s.cpus[cpu]
+	for at := range s.cpus {
+		p := &s.cpus[at]
 		if p.mark >= p.next {
-			s.lose(uint32(cpu), p.mark+1, s.counter(cpu, counterDrops))
+			s.lose(at, p.mark+1, s.counter(at, counterDrops))
 			s.deliver.all = true
 		}
-		p.mark = s.counter(cpu, counterDone)
+		p.mark = s.counter(at, counterDone)
 	}
 	if now.Sub(s.missed) < missInterval {
 		return nil
@@ -183,22 +227,25 @@ const (
 )
 
 func (s *Sensor) readCounters(table []byte) error {
-	if _, err := s.memory.ReadAt(table, 0); err != nil {
-		return fmt.Errorf("reading the kernel's counters: %w", err)
+	size := s.possible * counterSize
+	for i, m := range s.memory {
+		if _, err := m.ReadAt(table[i*size:(i+1)*size], 0); err != nil {
+			return fmt.Errorf("reading the kernel's counters: %w", err)
+		}
 	}
 	return nil
 }
 
-func (s *Sensor) counter(cpu, offset int) uint64 {
-	return binary.LittleEndian.Uint64(s.table[cpu*counterSize+offset:])
+func (s *Sensor) counter(at, offset int) uint64 {
+	return binary.LittleEndian.Uint64(s.table[at*counterSize+offset:])
 }
 
 // skipped is how often the kernel skipped one of our programs because it was
 // running already. Such an event has no number.
 func (s *Sensor) skipped() (uint64, error) {
 	var sum uint64
-	for _, p := range [...]*ebpf.Program{s.objects.OnExec, s.objects.OnFork, s.objects.OnExit, s.objects.OnCgroup} {
-		stats, err := p.Stats()
+	for i := range s.attached {
+		stats, err := s.attached[i].program.program.Stats()
 		if err != nil {
 			return 0, fmt.Errorf("reading the statistics of a program: %w", err)
 		}

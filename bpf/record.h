@@ -72,6 +72,24 @@ enum taint {
 /* What saw a taint or an open. Tiers other than this one number from 64 on. */
 enum hook {
 	HOOK_EXEC = 1,
+	HOOK_PTRACE = 2,
+	HOOK_VM_WRITEV = 3,
+	HOOK_OPEN = 4,
+	HOOK_OPENAT = 5,
+	HOOK_OPENAT2 = 6,
+	HOOK_OPEN_BY_HANDLE = 7,
+	HOOK_SETNS = 8,
+	HOOK_UNSHARE = 9,
+	HOOK_CHROOT = 10,
+	HOOK_PIVOT_ROOT = 11,
+	HOOK_MOUNT = 12,
+	HOOK_MOVE_MOUNT = 13,
+	HOOK_UMOUNT = 14,
+	HOOK_PRCTL = 15,
+	HOOK_BPF = 16,
+	HOOK_USERFAULTFD = 17,
+	HOOK_IO_URING = 18,
+	HOOK_MODULE = 19,
 };
 
 /* Why an open is told. */
@@ -218,10 +236,33 @@ union record {
 	struct record_open open;
 };
 
-/* The value of the map states. Kernel programs alone write it. */
+/*
+ * The value of the map states. Kernel programs alone write it.
+ *
+ * Taints of the program in memory end with it. Whoever taints may run beside
+ * the exec, so there are two sets and the exec id says which is meant: exec
+ * clears the set of the program after it, which nobody can be writing yet.
+ */
 struct state {
 	u64 generation; /* self_exec_id of the program the process runs */
 	u64 flags;
+	u8 taint[TAINT_BYTES];
+	u8 program[2][TAINT_BYTES];
+	u32 mnt, user, pid; /* namespaces at exec or fork; pid: of its children */
+	u32 reserved;
+};
+
+/* The value of the map control. User space alone writes it. */
+struct control {
+	u64 attached_at; /* when all programs were attached, in ns since boot; 0 before */
+	u64 seeded;      /* the iterator has visited every task */
+	u64 agent_start; /* start_boottime of the agent, which is no stranger */
+	u32 agent;       /* its tgid */
+	u32 reserved;
+};
+
+/* The value of the map host. Kernel programs alone write it. */
+struct host {
 	u8 taint[TAINT_BYTES];
 };
 

@@ -5,7 +5,11 @@
 
 package bpf
 
-import "strings"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // Signal is one kind of thing there is to see, and what sees it.
 type Signal struct {
@@ -22,28 +26,34 @@ var SignalNames = [...]string{"exec", "fork", "exit", "cgroup-move", "script", "
 // ReasonTier is why a signal is not seen that only another tier can see.
 const ReasonTier = "tier-" + TierTracepoint
 
-// Signals returns what the loaded programs see: every signal, always, in the
-// order of SignalNames. Other rooms may see what is unknown here: measure when
-// it looks at a process, the gate at an open.
+// Signals returns what the attached programs see: every signal, always, in
+// the order of SignalNames. Other rooms may see what is unknown here: measure
+// when it looks at a process, the gate at an open.
 func (s *Sensor) Signals() []Signal {
 	signals := make([]Signal, len(SignalNames))
 	for i, name := range SignalNames {
-		signals[i] = Signal{Name: name, Reason: ReasonTier}
-		if by := s.seenBy(name); len(by) > 0 {
-			signals[i] = Signal{Name: name, By: strings.Join(by, " ")}
+		signals[i] = Signal{Name: name}
+		if by, reason := s.seenBy(name); len(by) > 0 {
+			signals[i].By = strings.Join(by, " ")
+		} else {
+			signals[i].Reason = reason
 		}
 	}
 	return signals
 }
 
-// seenBy names the attached programs that see a signal.
-func (s *Sensor) seenBy(signal string) (by []string) {
-	for _, p := range s.programs() {
-		for _, sees := range p.signals {
-			if sees == signal {
-				by = append(by, p.attach)
-			}
+// seenBy names the programs that see a signal, or says why there is none.
+func (s *Sensor) seenBy(signal string) (by []string, reason string) {
+	reason = ReasonTier
+	for _, w := range watchers {
+		if slices.Contains(w.signals, signal) {
+			reason = cmp.Or(s.absent[w.name], ReasonOldKernel)
 		}
 	}
-	return by
+	for _, p := range s.programs() {
+		if slices.Contains(p.signals, signal) && s.absent[p.name] == "" && s.seesVictims(p.name, signal) {
+			by = append(by, p.attach)
+		}
+	}
+	return by, reason
 }

@@ -73,8 +73,6 @@ func (s *Sensor) seed() error {
 		return err
 	}
 	defer s.using.RUnlock()
-	if err := s.objects.Seeded.Set(uint64(1)); err != nil {
-		return fmt.Errorf("ending the snapshot: %w", err)
-	}
-	return nil
+	s.control.Seeded = 1
+	return s.putControl()
 }

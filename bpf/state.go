@@ -17,8 +17,9 @@ import (
 type State struct {
 	Generation uint32
 	Measured   bool // MarkMeasured was called for this very generation
-	Seen       bool // runs a program whose exec was before the sensor
+	Seen       bool // runs a program whose exec was before the sensor: what it opened before is not known
 	Taints     Taints
+	OpensLost  bool // a file that this program opened was not told
 }
 
 // kernelState is struct state of record.h.
@@ -26,6 +27,8 @@ type kernelState struct {
 	Generation uint64
 	Flags      uint64
 	Taint      [taintBytes]byte
+	Program    [2][taintBytes]byte
+	_          [4]uint32
 }
 
 // State returns the state of the process that pidfd refers to. A process that
@@ -61,14 +64,17 @@ func (s *Sensor) state(pidfd int) (State, uint64, error) {
 			continue
 		}
 		taints, err := foldTaints(after.Taint)
-		if err != nil {
+		own, ownErr := foldTaints(after.Program[after.Generation&1])
+		if err := errors.Join(err, ownErr); err != nil {
 			return State{}, 0, fmt.Errorf("state of pidfd %d: %w", pidfd, err)
 		}
+		taints |= own
 		return State{
 			Generation: generation(after.Generation),
 			Measured:   known && measured == after.Generation,
 			Seen:       after.Flags&1 != 0,
-			Taints:     taints,
+			Taints:     taints &^ taintOpensLost,
+			OpensLost:  taints&taintOpensLost != 0,
 		}, after.Generation, nil
 	}
 	return State{}, 0, fmt.Errorf("state of pidfd %d: changed on each of %d reads", pidfd, stateTries)

@@ -244,7 +244,8 @@ func TestThreadExecAfterLeaderEndedIsTainted(t *testing.T) {
 	if ev := tp.await(t, "exec of cat", catExec(late)); ev.Process.Taints != TaintStateLost {
 		t.Errorf("after attaching: taints %v", ev.Process.Taints.Names())
 	}
-	if err := s.objects.AttachedAt.Set(s.since + 1<<60); err != nil { // only the snapshot tells now
+	s.control.AttachedAt += 1 << 60
+	if err := s.putControl(); err != nil { // only the snapshot tells now
 		t.Fatal(err)
 	}
 	if err := s.Snapshot(func(*Event) error { return nil }); err != nil {

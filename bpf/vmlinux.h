@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /* SPDX-FileCopyrightText: The jurat authors */
 /*
- * The kernel's types as far as core.bpf.c reads them. Offsets mean nothing
+ * The kernel's types as far as our programs read them. Offsets mean nothing
  * here: every access is relocated at load time against the running kernel's
  * BTF. A name with a ___suffix is the same type as an older kernel has it;
  * its fields are read only where the kernel says they exist.
@@ -28,6 +28,7 @@ typedef unsigned short umode_t;
 
 enum {
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -48,6 +49,7 @@ enum {
 /* Its members tell which helpers the kernel has. */
 enum bpf_func_id {
 	BPF_FUNC_find_vma = 180,
+	BPF_FUNC_loop = 181,
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -108,10 +110,15 @@ struct net {
 	struct ns_common ns;
 };
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct nsproxy {
 	struct uts_namespace *uts_ns;
 	struct ipc_namespace *ipc_ns;
 	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
 	struct net *net_ns;
 	struct cgroup_namespace *cgroup_ns;
 };
@@ -180,22 +187,80 @@ struct inode___5_15 {
 
 struct vfsmount;
 
+struct qstr {
+	union {
+		struct {
+			u32 hash;
+			u32 len;
+		};
+		u64 hash_len;
+	};
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+
 struct path {
 	struct vfsmount *mnt;
+	struct dentry *dentry;
 };
 
 struct file {
+	unsigned int f_mode;
 	struct inode *f_inode;
 	struct path f_path;
+	void *private_data;
 };
 
 struct vfsmount {
-	int mnt_flags;
+	struct dentry *mnt_root;
 };
 
 struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
 	struct mnt_namespace *mnt_ns;
+};
+
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct fs_struct {
+	struct path root;
+};
+
+enum bpf_prog_type {
+	BPF_PROG_TYPE_UNSPEC = 0,
+};
+
+struct bpf_prog {
+	enum bpf_prog_type type;
+};
+
+/* Arguments of a system call: on x86 where the call put them, on arm64 where the kernel keeps the first. */
+struct pt_regs___x86 {
+	unsigned long di;
+	unsigned long si;
+};
+
+struct pt_regs___arm64 {
+	u64 regs[31];
+	u64 orig_x0;
 };
 
 struct vm_area_struct {
@@ -249,18 +314,23 @@ struct signal_struct___5_15 {
 
 struct task_struct {
 	unsigned int flags;
+	unsigned int ptrace;
 	struct mm_struct *mm;
 	int exit_code;
 	unsigned long atomic_flags;
 	pid_t pid;
 	pid_t tgid;
 	struct task_struct *real_parent;
+	struct task_struct *parent;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	u64 start_boottime;
 	const struct cred *cred;
 	char comm[16];
+	struct fs_struct *fs;
+	struct files_struct *files;
 	struct nsproxy *nsproxy;
+	void *io_uring;
 	struct signal_struct *signal;
 	struct seccomp seccomp;
 	u64 self_exec_id;
@@ -272,6 +342,12 @@ struct linux_binprm {
 	int argc;
 	const char *filename;
 	const char *interp;
+};
+
+/* What a program at a syscalls/sys_exit_* tracepoint is given. */
+struct syscall_trace_exit {
+	int nr;
+	long ret;
 };
 
 struct bpf_iter_meta {

@@ -16,7 +16,8 @@ import (
 // Each entry holds its file open, so its inode number cannot come to mean
 // another file. The least recently used entry makes room for a new one.
 type cache struct {
-	limit int
+	limit   int
+	altered func(evidence.FileID) // hears of a file that is not what was hashed; may be nil
 
 	mu      sync.Mutex // guards everything below
 	entries map[evidence.FileID]*entry
@@ -26,14 +27,17 @@ type cache struct {
 	misses  uint64
 }
 
-// entry is one digest. It is never changed once it is in the cache.
+// entry is one digest. But for its uses it is never changed once it is in the
+// cache.
 type entry struct {
 	key        evidence.FileID // as the kernel names the file
 	generation uint32          // i_generation; 0 when not known
 	id         evidence.FileID // as fstat showed it when it was hashed
 	fd         int
 	digest     evidence.Digest
+	first      time.Time // when it was put in
 	used       time.Time
+	uses       uint64
 	prev, next *entry
 }
 
@@ -47,19 +51,34 @@ func newCache(limit int) *cache {
 // the file that was hashed: same inode, not changed since.
 func (c *cache) find(key evidence.FileID, generation uint32, now time.Time) (*entry, bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.entries[key]
+	e, ok := c.use(key, generation, now)
+	c.mu.Unlock()
+	if e != nil && !ok {
+		c.tell(key)
+		return nil, false
+	}
+	return e, ok
+}
+
+// use is find for who holds mu. With ok false e is an entry whose file was
+// changed, or nil.
+func (c *cache) use(key evidence.FileID, generation uint32, now time.Time) (e *entry, ok bool) {
+	e = c.entries[key]
 	if e == nil || e.generation != 0 && generation != 0 && e.generation != generation {
 		c.misses++
 		return nil, false
 	}
-	if st, err := fstat(e.fd); err != nil || st.id != e.id || st.links == 0 {
+	if gone, changed := e.stale(); gone {
 		c.drop(e)
 		c.misses++
+		if changed {
+			return e, false
+		}
 		return nil, false
 	}
 	c.hits++
 	e.used = now
+	e.uses++
 	c.unlink(e)
 	c.push(e)
 	return e, true
@@ -87,6 +106,7 @@ func (c *cache) add(e *entry, epoch uint64) {
 	for len(c.entries) >= c.limit {
 		c.drop(c.ring.prev)
 	}
+	e.first, e.uses = e.used, 1
 	c.entries[e.key] = e
 	c.push(e)
 }
@@ -104,15 +124,44 @@ func (c *cache) flush() {
 // sweep closes files that nobody asked for since before, and files that were
 // deleted, whose space would otherwise never be free.
 func (c *cache) sweep(before time.Time) {
+	for _, key := range c.clean(before) {
+		c.tell(key)
+	}
+}
+
+// clean is sweep; it returns the files that were changed.
+func (c *cache) clean(before time.Time) (changed []evidence.FileID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for e := c.ring.next; e != &c.ring; {
 		next := e.next
-		if st, err := fstat(e.fd); e.used.Before(before) || err != nil || st.id != e.id || st.links == 0 {
+		gone, written := e.stale()
+		if written {
+			changed = append(changed, e.key)
+		}
+		if gone || e.used.Before(before) {
 			c.drop(e)
 		}
 		e = next
 	}
+	return changed
+}
+
+// tell says that a file is not what was hashed. The caller does not hold mu.
+func (c *cache) tell(key evidence.FileID) {
+	if c.altered != nil {
+		c.altered(key)
+	}
+}
+
+// stale reports whether e says nothing about its file any more, and whether
+// that is because the file was changed: one that was only deleted is what it was.
+func (e *entry) stale() (gone, changed bool) {
+	st, err := fstat(e.fd)
+	if err != nil {
+		return true, false
+	}
+	return st.id != e.id || st.links == 0, st.id != e.id && (st.links > 0 || st.id.Size != e.id.Size)
 }
 
 func (c *cache) drop(e *entry) {

@@ -281,14 +281,80 @@ func TestCacheInodeGeneration(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := inode(t, path)
+	own := generationOf(t, path)
 	for _, step := range []struct {
 		generation uint32
 		source     string
-	}{{5, evidence.SourceRead}, {5, evidence.SourceCache}, {6, evidence.SourceRead}, {0, evidence.SourceCache}} {
+	}{{own, evidence.SourceRead}, {own, evidence.SourceCache}, {own + 1, ""}, {0, evidence.SourceCache}} {
 		k.Generation = step.generation
 		d := m.digest(context.Background(), &source{path: fd, seen: seen, kernel: &k, limit: MaxFile})
 		if sourceOf(d) != step.source {
 			t.Errorf("generation %d: from %q, want %q", step.generation, sourceOf(d), step.source)
 		}
 	}
+}
+
+// TestAlteredFileIsTold: who changes a file whose digest is known is noticed,
+// by the next question about it or by the next sweep; who only deletes it, or
+// asks about it, is not.
+func TestAlteredFileIsTold(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	var told []evidence.FileID
+	c := newCache(8)
+	c.altered = func(id evidence.FileID) { told = append(told, id) }
+	put := func(name string) evidence.FileID {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := fstat(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.add(&entry{key: st.id, id: st.id, fd: fd, used: now}, c.begin())
+		return st.id
+	}
+	asked, swept, deleted := put("asked"), put("swept"), put("deleted")
+	c.sweep(now.Add(-time.Hour))
+	if _, ok := c.find(asked, 0, now); !ok || len(told) != 0 {
+		t.Fatalf("told %v of files nobody touched", told)
+	}
+	for _, name := range []string{"asked", "swept"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("other "+name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "deleted")); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := c.find(asked, 0, now); ok || !slices.Equal(told, []evidence.FileID{asked}) {
+		t.Errorf("found %v, told %v", ok, told)
+	}
+	c.sweep(now.Add(-time.Hour))
+	if !slices.Equal(told, []evidence.FileID{asked, swept}) {
+		t.Errorf("told %v, want %v and %v", told, asked, swept)
+	}
+	if _, ok := c.find(deleted, 0, now); ok {
+		t.Error("a deleted file is in the cache still")
+	}
+}
+
+// generationOf asks the file system for i_generation.
+func generationOf(t testing.TB, path string) uint32 {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n, err := unix.IoctlGetUint32(int(f.Fd()), 0x80087601)
+	if err != nil {
+		t.Fatalf("FS_IOC_GETVERSION of %s: %v", path, err)
+	}
+	return n
 }

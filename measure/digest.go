@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,9 +59,9 @@ func (m *Meter) digest(ctx context.Context, s *source) evidence.Value[evidence.D
 			return d
 		}
 		s.settle(m.now)
-		d, again := m.readOnce(ctx, s)
-		if !again {
-			return d
+		r := m.pass(ctx, s)
+		if !r.again {
+			return r.value(s)
 		}
 		if s.seen, err = fstat(s.path); err != nil || s.kernel != nil {
 			break // what the kernel reported is not there any more
@@ -129,24 +130,36 @@ func (s *source) judge(d evidence.Digest, writers, sure bool) evidence.Value[evi
 	return evidence.Known(d)
 }
 
-// readOnce hashes the file between two looks at it, in the one place where
-// hashing goes on. again says that it changed meanwhile.
+// reading is what one pass over a file found.
+type reading struct {
+	sum     []byte
+	after   info   // the file behind it
+	refused string // why there is no sum
+	again   bool   // it changed meanwhile
+	writers bool   // somebody has it open for writing
+	sure    bool   // whether somebody has could be told
+}
+
+// value is what the reading says of s.
+func (r *reading) value(s *source) evidence.Value[evidence.Digest] {
+	if r.refused != "" {
+		return evidence.Unknown[evidence.Digest](r.refused)
+	}
+	s.seen = r.after
+	return s.judge(evidence.Digest{Algorithm: Algorithm, Value: r.sum, Source: evidence.SourceRead}, r.writers, r.sure)
+}
+
+// read hashes the file between two looks at it.
 //
 // A writer that opened the file before the check is found by it; one that
 // opens it later changes the ctime from what the first look saw, unless that
 // was younger than the clock's grain. So a digest is kept only of a file that
 // nobody had open for writing and that had settled.
-func (m *Meter) readOnce(ctx context.Context, s *source) (v evidence.Value[evidence.Digest], again bool) {
-	select {
-	case m.gate <- struct{}{}:
-		defer func() { <-m.gate }()
-	case <-ctx.Done():
-		return evidence.Unknown[evidence.Digest](reasonDeadline), false
-	}
+func (m *Meter) read(ctx context.Context, s *source, done *atomic.Uint64) reading {
 	epoch, now := m.cache.begin(), m.now()
 	fd, err := reopen(s.path)
 	if err != nil {
-		return evidence.Unknown[evidence.Digest](reasonUnreadable), false
+		return reading{refused: reasonUnreadable}
 	}
 	keep := false
 	defer func() {
@@ -154,38 +167,54 @@ func (m *Meter) readOnce(ctx context.Context, s *source) (v evidence.Value[evide
 			unix.Close(fd)
 		}
 	}()
-	writers, sure := writers(fd)
+	var r reading
+	r.writers, r.sure = writers(fd)
 	before, err := fstat(fd)
-	if err != nil || before.id != s.seen.id {
-		return v, true
+	if err != nil || before.id != s.seen.id || !s.sameGeneration(fd) {
+		return reading{again: true}
 	}
-	sum, err := hash(ctx, fd, before.id.Size)
+	r.sum, err = hash(ctx, fd, before.id.Size, done)
 	if ctx.Err() != nil {
-		return evidence.Unknown[evidence.Digest](reasonDeadline), false
+		return reading{refused: reasonDeadline}
 	}
-	after, statErr := fstat(fd)
-	if statErr != nil || after.id != before.id {
-		return v, true
+	var statErr error
+	if r.after, statErr = fstat(fd); statErr != nil || r.after.id != before.id {
+		return reading{again: true}
 	}
 	if err != nil {
-		return evidence.Unknown[evidence.Digest](reasonUnreadable), false
+		return reading{refused: reasonUnreadable}
 	}
-	s.seen = after
-	d := evidence.Digest{Algorithm: Algorithm, Value: sum, Source: evidence.SourceRead}
-	v = s.judge(d, writers, sure)
-	settled := now.Sub(time.Unix(0, after.id.Ctime)) >= settleAfter(after.id.Ctime)
-	if _, clean := v.Get(); clean && sure && settled && settles(s.magic) {
+	settled := now.Sub(time.Unix(0, r.after.id.Ctime)) >= settleAfter(r.after.id.Ctime)
+	if r.sure && !r.writers && r.after.links > 0 && settled && settles(s.magic) {
 		keep = true
-		d.Source = evidence.SourceCache
 		key, generation := s.key()
-		m.cache.add(&entry{key: key, generation: generation, id: after.id, fd: fd, digest: d, used: now}, epoch)
+		d := evidence.Digest{Algorithm: Algorithm, Value: r.sum, Source: evidence.SourceCache}
+		m.cache.add(&entry{key: key, generation: generation, id: r.after.id, fd: fd, digest: d, used: now}, epoch)
 	}
-	return v, false
+	return r
 }
 
-// reopen opens for reading what path holds.
+// sameGeneration reports whether the inode is the one the kernel reported and
+// not another that was given its number since. Not every file system tells.
+func (s *source) sameGeneration(fd int) bool {
+	if s.kernel == nil || s.kernel.Generation == 0 || s.kernel.Magic == magicOverlay {
+		return true
+	}
+	const getVersion = 0x80087601 // FS_IOC_GETVERSION: _IOR('v', 1, long)
+	n, err := unix.IoctlGetUint32(fd, getVersion)
+	return err != nil || n == s.kernel.Generation
+}
+
+// reopen opens for reading what path holds, without a trace in its access time
+// where that is allowed.
 func reopen(path int) (int, error) {
-	return unix.Open("/proc/self/fd/"+strconv.Itoa(path), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+	name := "/proc/self/fd/" + strconv.Itoa(path)
+	fd, err := unix.Open(name, flags|unix.O_NOATIME, 0)
+	if err == unix.EPERM {
+		return unix.Open(name, flags, 0)
+	}
+	return fd, err
 }
 
 // writers reports whether anybody has the file open for writing, or mapped
@@ -210,12 +239,18 @@ func writers(fd int) (open, sure bool) {
 	return false, false
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+const hashBuffer = 256 << 10 // bytes: stays in the processor's cache
 
-// hash returns SHA-256(content) of exactly size bytes.
-func hash(ctx context.Context, fd int, size uint64) ([]byte, error) {
+var buffers = sync.Pool{New: func() any { b := make([]byte, hashBuffer); return &b }}
+
+// hash returns SHA-256(content) of exactly size bytes. It counts them in done
+// as it goes, unless that is nil.
+func hash(ctx context.Context, fd int, size uint64, done *atomic.Uint64) ([]byte, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
+	if size > hashBuffer {
+		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // the disk works while we do; without it it is only slower
+	}
 	h := sha256.New()
 	for at := uint64(0); ; {
 		if err := ctx.Err(); err != nil {
@@ -236,5 +271,8 @@ func hash(ctx context.Context, fd int, size uint64) ([]byte, error) {
 			return nil, fmt.Errorf("file of %d bytes ends after %d", size, at)
 		}
 		h.Write((*buf)[:n])
+		if done != nil {
+			done.Store(at)
+		}
 	}
 }

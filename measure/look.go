@@ -15,7 +15,7 @@ import (
 // sandwich (spec/evidence.md section 7.1). Lost is left to the caller, who
 // counts the kernel's records.
 func (m *Meter) Look(pidfd int, p *Pins) evidence.State {
-	s := evidence.State{At: m.boot(), Changed: evidence.Unknown[[]string]("not-collected")}
+	s := evidence.State{At: m.boot()}
 	t, err := m.attach(pidfd)
 	if err != nil {
 		return blind(s, reasonExited)
@@ -29,13 +29,28 @@ func (m *Meter) Look(pidfd int, p *Pins) evidence.State {
 	if err != nil {
 		s.Taints = append(slices.Clip(s.Taints), "state-unreadable")
 	}
-	s.Tracer = t.tracer()
+	all := t.threads()
+	s.Tracer = all.tracer
+	s.Changed = t.changedSince(&p.context, &all, &before)
 	m.lookAtFiles(t, p, &s)
+	s.Unmeasured = more(s.Unmeasured, &before, p)
 	if after, err := m.kernel.State(pidfd); err == nil && after.Generation != before.Generation {
 		s.Generation = after.Generation
 	}
 	s.Alive = t.alive()
 	return s
+}
+
+// more adds the code files and models opened since the measurement.
+func more(unmeasured evidence.Value[uint64], now *State, p *Pins) evidence.Value[uint64] {
+	n, ok := unmeasured.Get()
+	switch {
+	case !ok:
+		return unmeasured
+	case now.OpenedUnknown != "" && now.OpenedUnknown != p.openedUnknown:
+		return evidence.Unknown[uint64](now.OpenedUnknown)
+	}
+	return evidence.Known(n + uint64(max(0, now.Opened-p.opened)))
 }
 
 // blind is the look at a process that is gone, or is another one.
@@ -64,6 +79,10 @@ func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
 	}
 	s.Private = t.privatePages(exec)
 	l := look{pins: p, overlays: overlays{m: m, t: t}}
+	if err := l.models(t); err != nil {
+		s.Unmeasured, s.Missing = unread[uint64](err), unread[[]string](err)
+		return
+	}
 	for k := range exec {
 		l.mapping(t, &exec[k])
 	}
@@ -119,6 +138,28 @@ func (l *look) mapping(t *target, mp *mapping) {
 		return
 	}
 	l.unmeasured++
+}
+
+// models looks at the models that are mapped to be read, not executed.
+func (l *look) models(t *target) error {
+	data, err := t.read("maps", maxMaps)
+	if err != nil {
+		return err
+	}
+	mapped, err := parseMaps(data, func(mp *mapping) bool {
+		return !mp.executable() && mp.file() && (l.pins.data[[2]uint64{mp.dev, mp.inode}] || modelName(mp.name))
+	})
+	if err != nil {
+		return err
+	}
+	var last [2]uint64
+	for k := range mapped {
+		if id := [2]uint64{mapped[k].dev, mapped[k].inode}; id != last {
+			last = id
+			l.mapping(t, &mapped[k])
+		}
+	}
+	return nil
 }
 
 // executable checks that /proc/PID/exe is still what was measured.

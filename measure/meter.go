@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -19,9 +20,12 @@ import (
 type Config struct {
 	Kernel Kernel           // the sensor's state; required
 	Table  Table            // processes seen before; nil: every ancestor is measured anew
-	Files  int              // digests kept, each with a descriptor; 0: DefaultFiles
+	Files  int              // digests kept, each with a descriptor; 0: from DefaultFiles up, as many as the limit of open files allows
 	Now    func() time.Time // wall clock, which file times follow; nil: time.Now
 	Boot   func() uint64    // nanoseconds since boot, suspend included; nil: the kernel's
+	// Altered hears of each file whose digest was known and that is not what was
+	// hashed any more; it is named as the kernel named it before. May be nil.
+	Altered func(evidence.FileID)
 	// Environment names the variables whose values are recorded.
 	Environment []string
 	// Inputs is the directory where the host's operator declares what units
@@ -30,16 +34,20 @@ type Config struct {
 	Inputs string
 }
 
-// Meter measures processes. It may be used by several goroutines; one at a
-// time computes digests.
+// Meter measures processes. It may be used by several goroutines.
 type Meter struct {
 	kernel    Kernel
 	table     Table
 	now       func() time.Time
 	boot      func() uint64
 	names     []string
+	inputs    string
 	cache     *cache
-	gate      chan struct{}
+	gate      chan struct{} // the lane of small files
+	passes    passes
+	life      context.Context // of the passes
+	end       context.CancelFunc
+	work      sync.WaitGroup
 	procDir   int
 	pagemap   int       // of this process
 	pageFlags int       // of the host, -1: not to be had
@@ -58,8 +66,11 @@ func Open(c Config) (*Meter, error) {
 	}
 	m := &Meter{
 		kernel: c.Kernel, table: c.Table, now: c.Now, boot: c.Boot, names: slices.Clone(c.Environment),
-		gate: make(chan struct{}, 1), procDir: -1, pagemap: -1, pageFlags: -1,
+		gate: make(chan struct{}, smallLane), procDir: -1, pagemap: -1, pageFlags: -1,
+		passes: passes{lane: make(chan struct{}, largeLane), running: make(map[passKey]*pass)},
+		inputs: c.Inputs,
 	}
+	m.life, m.end = context.WithCancel(context.Background())
 	if m.now == nil {
 		m.now = time.Now
 	}
@@ -67,14 +78,23 @@ func Open(c Config) (*Meter, error) {
 		m.boot = sinceBoot
 	}
 	if c.Files == 0 {
-		c.Files = DefaultFiles
+		c.Files = filesKept()
 	}
 	m.cache = newCache(c.Files)
+	m.cache.altered = c.Altered
 	if err := m.open(); err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
+}
+
+func filesKept() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return DefaultFiles
+	}
+	return int(min(max(limit.Cur/8, DefaultFiles), maxFiles))
 }
 
 func (m *Meter) open() (err error) {
@@ -105,6 +125,8 @@ func (m *Meter) open() (err error) {
 
 // Close closes every file the Meter holds.
 func (m *Meter) Close() {
+	m.end()
+	m.work.Wait()
 	m.cache.flush()
 	for _, fd := range []int{m.procDir, m.pagemap, m.pageFlags} {
 		if fd >= 0 {

@@ -105,6 +105,30 @@ func (m *Meter) samePage(theirs int, address uint64, content int, offset uint64)
 	return pagesSame
 }
 
+// inMemory reports whether the file behind fd lives in memory only (tmpfs
+// below an overlay), or whether that cannot be told.
+func (m *Meter) inMemory(fd int) bool {
+	content, err := reopen(fd)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(content)
+	if st, err := fstat(content); err != nil || st.id.Size == 0 {
+		return err != nil
+	}
+	page, err := unix.Mmap(content, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return true
+	}
+	defer unix.Munmap(page)
+	own := pageEntry(m.pagemap, addressOf(page))
+	if own&pagePresent == 0 || own&pageFrame == 0 {
+		return true
+	}
+	flags := pageEntry(m.pageFlags, (own&pageFrame)*uint64(os.Getpagesize()))
+	return flags == 0 || flags&flagSwapBacked != 0
+}
+
 // pageEntry reads the eight bytes that a page's file keeps for an address.
 func pageEntry(fd int, address uint64) uint64 {
 	var b [8]byte

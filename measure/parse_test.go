@@ -94,22 +94,50 @@ func FuzzParseMaps(f *testing.F) {
 	})
 }
 
-const someStatus = "Name:\tx\\nTracerPid:\t7\nUmask:\t0022\nTracerPid:\t42\nUid:\t1\t2\t3\t4\nGroups:\t4 24 1000 \nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n"
+const someStatus = "Name:\tx\\nTracerPid:\t7\nUmask:\t0022\nTracerPid:\t42\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t4 24 1000 \n" +
+	"CapInh:\t0000000000000001\nCapPrm:\t000001fffeffffff\nCapEff:\t0000000000000003\nCapBnd:\t0000000000000004\nCapAmb:\t0000000000000005\n" +
+	"NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n"
 
 func TestParseStatus(t *testing.T) {
 	s, err := parseStatus([]byte(someStatus))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.tracer != 42 || !slices.Equal(s.groups, []uint32{4, 24, 1000}) || !s.noNewPrivs || s.seccomp != 2 {
+	want := evidence.Credentials{
+		UID: 1, EUID: 2, SUID: 3, FSUID: 4, GID: 5, EGID: 6, SGID: 7, FSGID: 8,
+		Inheritable: 1, Permitted: 0x1fffeffffff, Effective: 3, Bounding: 4, Ambient: 5, NoNewPrivs: true, Seccomp: 2,
+	}
+	if s.tracer != 42 || !slices.Equal(s.groups, []uint32{4, 24, 1000}) || s.credentials != want {
 		t.Errorf("%+v", s)
 	}
-	for _, cut := range []string{"TracerPid:\t42\n", "Groups:\t4 24 1000 \n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
-		if _, err := parseStatus([]byte(strings.Replace(someStatus, cut, "", 1))); err == nil {
-			t.Errorf("without %q there is no error", cut)
+	for line := range strings.Lines(someStatus) {
+		name, _, _ := strings.Cut(line, ":")
+		if !slices.ContainsFunc(statusFields[:], func(f struct {
+			name string
+			read func(*status, []byte) error
+		}) bool {
+			return f.name == name
+		}) {
+			continue
 		}
-		if _, err := parseStatus([]byte(someStatus + cut)); err == nil {
-			t.Errorf("with %q twice there is no error", cut)
+		if _, err := parseStatus([]byte(strings.Replace(someStatus, "\n"+line, "\n", 1))); err == nil {
+			t.Errorf("without %q there is no error", line)
+		}
+		if _, err := parseStatus([]byte(someStatus + line)); err == nil {
+			t.Errorf("with %q twice there is no error", line)
+		}
+	}
+	for _, bad := range []string{"Uid:\t1\t2\t3\n", "Uid:\t1\t2\t3\t4\t5\n", "Uid:\t1\t2\t3\t4294967296\n", "CapEff:\tx\n"} {
+		name, _, _ := strings.Cut(bad, ":")
+		var lines []string
+		for line := range strings.Lines(someStatus) {
+			if strings.HasPrefix(line, name+":") {
+				line = bad
+			}
+			lines = append(lines, line)
+		}
+		if _, err := parseStatus([]byte(strings.Join(lines, ""))); err == nil {
+			t.Errorf("%q is no error", bad)
 		}
 	}
 	if _, err := parseStatus([]byte(strings.Replace(someStatus, "Seccomp:\t2", "TracerPid:\t0", 1))); err == nil {

@@ -17,8 +17,17 @@ type Pins struct {
 	exe      evidence.FileID
 	files    map[evidence.FileID]string    // measured, with the path for people
 	inodes   map[[2]uint64]evidence.FileID // of the same, by device and inode
+	data     map[[2]uint64]bool            // models and inputs, by device and inode
 	script   *pin
+	context  pinnedContext
+	opened   int // files it had opened, all measured or named in the entry
+	// openedUnknown is why there may have been more; the entry says so.
+	openedUnknown string
+	notes         []Note
 }
+
+// Notes says which files spoilt a field of the measurement, a few of them.
+func (p *Pins) Notes() []Note { return p.notes }
 
 // Close closes the files that Pins holds.
 func (p *Pins) Close() {
@@ -43,17 +52,17 @@ func (m *Meter) Process(ctx context.Context, pidfd int, f *Facts) (*evidence.Pro
 	}
 	p := &evidence.Process{
 		Origin: f.Origin, ExecAt: f.Exec.At, Measured: m.boot(),
-		Code:    evidence.Unknown[evidence.Manifest](reasonNotYet),
-		Models:  evidence.Unknown[[]evidence.File](reasonNotYet),
-		Inputs:  evidence.Unknown[[]evidence.File](reasonNotYet),
-		Devices: evidence.Unknown[[]string](reasonNotYet),
 	}
 	if f.Origin == evidence.OriginSeen || f.Exec.Seen {
 		p.ExecAt = 0
 	}
-	pins := &Pins{instance: f.Instance, files: make(map[evidence.FileID]string), inodes: make(map[[2]uint64]evidence.FileID)}
+	pins := &Pins{
+		instance: f.Instance, files: make(map[evidence.FileID]string), inodes: make(map[[2]uint64]evidence.FileID),
+		data: make(map[[2]uint64]bool),
+	}
+	m.context(ctx, t, f, p, pins) // first, so that what changes while files are hashed shows in the looks
 	m.code(ctx, t, f, p, pins)
-	m.context(ctx, t, f, p)
+	m.data(ctx, t, f, p, pins)
 	err = m.check(t, f.Instance)
 	if err == nil {
 		err = fit(p)
@@ -87,16 +96,35 @@ func (m *Meter) code(ctx context.Context, t *target, f *Facts, p *evidence.Proce
 	p.Script, pins.script = m.measureScript(ctx, t, f, exe, a)
 }
 
+// data fills in what it was fed: code files, models, declared inputs.
+func (m *Meter) data(ctx context.Context, t *target, f *Facts, p *evidence.Process, pins *Pins) {
+	o := m.newOpened(t)
+	defer o.close()
+	p.Code = o.manifest(ctx, f)
+	p.Models = o.models(ctx, f, pins.files)
+	p.Inputs = o.inputs(ctx, f, p.Unit)
+	for _, list := range []evidence.Value[[]evidence.File]{p.Models, p.Inputs} {
+		files, _ := list.Observed()
+		for _, file := range files {
+			pins.add(file.ID, file.Path)
+			pins.data[[2]uint64{file.ID.Device, file.ID.Inode}] = true
+		}
+	}
+	pins.opened, pins.openedUnknown, pins.notes = len(f.Opened), f.OpenedUnknown, o.notes
+}
+
 func (p *Pins) add(id evidence.FileID, path string) {
 	p.files[id] = path
 	p.inodes[[2]uint64{id.Device, id.Inode}] = id
 }
 
 // context fills in where and as whom it runs.
-func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Process) {
-	p.Credentials, p.Groups = t.credentials()
-	p.Namespaces = t.namespaces()
-	p.Cgroup = t.cgroup()
+func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Process, pins *Pins) {
+	all := t.threads()
+	pins.context = t.pinContext(&all)
+	p.Credentials, p.Groups = all.credentials, all.groups
+	p.Namespaces = pins.context.namespaces
+	p.Cgroup = pins.context.cgroup
 	if path, ok := p.Cgroup.Get(); ok {
 		p.Unit = evidence.Known(unitOf(path))
 	} else {
@@ -106,6 +134,7 @@ func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Pr
 	p.Ancestors = m.ancestors(ctx, t)
 	p.Label = t.label()
 	p.Session, p.TTY = t.session()
+	p.Devices = t.devices()
 	p.Directory = t.directory()
 	p.Environment, p.Interference = m.environment(t, &f.Exec)
 }
@@ -115,6 +144,13 @@ func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Pr
 func fit(p *evidence.Process) error {
 	shrink := []func(){
 		func() { p.Environment = evidence.Unknown[map[string]string](reasonTooLarge) },
+		func() {
+			if code, ok := p.Code.Get(); ok {
+				code.Files = nil // the root stands for them
+				p.Code = evidence.Known(code)
+			}
+		},
+		func() { p.Models = evidence.Unknown[[]evidence.File](reasonTooLarge) },
 		func() { p.Maps = evidence.Unknown[[]evidence.File](reasonTooLarge) },
 		func() { p.Ancestors = evidence.Unknown[[]evidence.Ancestor](reasonTooLarge) },
 	}

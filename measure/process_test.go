@@ -24,7 +24,12 @@ func full(t testing.TB, m *Meter, p *process, f *Facts) (*evidence.Process, *Pin
 		t.Fatal(err)
 	}
 	t.Cleanup(pins.Close)
-	if _, err := evidence.Marshal(out); err != nil {
+	entry := evidence.Entry{Version: evidence.EntryVersion, Kind: evidence.KindProcess, Instance: &f.Instance, Process: out}
+	data, err := entry.Marshal()
+	if err == nil {
+		_, err = evidence.ParseEntry(data)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return out, pins
@@ -57,10 +62,11 @@ func TestProcessStatic(t *testing.T) {
 	if script := value(t, out.Script); script != nil {
 		t.Errorf("script is %+v", script)
 	}
-	for _, reason := range []string{out.Code.Reason(), out.Models.Reason(), out.Inputs.Reason(), out.Devices.Reason()} {
-		if reason != reasonNotYet {
-			t.Errorf("reason %q", reason)
-		}
+	if n := len(value(t, out.Models)) + len(value(t, out.Inputs)) + len(value(t, out.Devices)); n != 0 {
+		t.Errorf("models, inputs, devices are %v, %v, %v", out.Models, out.Inputs, out.Devices)
+	}
+	if code := value(t, out.Code); code.Count != 0 || code.Root != evidence.NewManifest(nil).Root {
+		t.Errorf("code is %+v", code)
 	}
 	if s := m.Look(p.pidfd, pins); !clean(s) {
 		t.Errorf("look is %+v", s)

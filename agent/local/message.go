@@ -165,6 +165,7 @@ const (
 	CodePrivate    = "E_PRIVATE_PAGES" // its text was written to
 	CodeTraced     = "E_TRACED"        // a debugger is attached
 	CodeChanged    = "E_FILE_CHANGED"  // a measured file changed
+	CodeContext    = "E_CONTEXT"       // its credentials, namespaces, cgroup or root are others
 	CodeUnknown    = "E_STATE_UNKNOWN" // one of the above could not be looked at
 )
 

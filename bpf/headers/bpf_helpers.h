@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (LGPL-2.1 OR BSD-2-Clause) */
 /*
  * The part of libbpf 1.1.2 (bpf_helpers.h, bpf_helper_defs.h, bpf_core_read.h,
- * bpf_tracing.h) that core.bpf.c uses, so that generating the objects needs
+ * bpf_tracing.h) that our programs use, so that generating the objects needs
  * nothing but the compiler.
  */
 #ifndef JURAT_BPF_HELPERS_H
@@ -15,6 +15,9 @@
 	_Pragma("GCC diagnostic ignored \"-Wignored-attributes\"") \
 	__attribute__((section(name), used)) \
 	_Pragma("GCC diagnostic pop")
+
+#define __ksym __attribute__((section(".ksyms")))
+#define __weak __attribute__((weak))
 
 #undef __always_inline
 #define __always_inline inline __attribute__((always_inline))
@@ -41,7 +44,10 @@ static long (*bpf_seq_write)(struct seq_file *m, const void *data, u32 len) = (v
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *) 131;
 static void (*bpf_ringbuf_submit)(void *data, u64 flags) = (void *) 132;
 static void *(*bpf_task_storage_get)(void *map, struct task_struct *task, void *value, u64 flags) = (void *) 156;
+static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *) 158;
+static long (*bpf_task_pt_regs)(struct task_struct *task) = (void *) 175;
 static long (*bpf_find_vma)(struct task_struct *task, u64 addr, void *callback_fn, void *callback_ctx, u64 flags) = (void *) 180;
+static long (*bpf_loop)(u32 nr_loops, void *callback_fn, void *callback_ctx, u64 flags) = (void *) 181;
 
 enum bpf_field_info_kind {
 	BPF_FIELD_BYTE_OFFSET = 0,

@@ -73,6 +73,9 @@ func showStart(p *term.Printer, in string, s *evidence.Start) {
 		}
 		fields = append(fields, term.Field{Label: "program", Value: prog.Name + " " + prog.Tag + ", " + fired, Style: style})
 	}
+	for _, g := range s.Signals {
+		fields = append(fields, term.Field{Label: "signal", Value: g.Name + ": " + field(g.By, plain)})
+	}
 	p.Fields(in, fields...)
 }
 

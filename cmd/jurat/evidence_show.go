@@ -147,10 +147,11 @@ func look(s evidence.State) string {
 	number := func(v evidence.Value[uint64]) string { return field(v, func(n uint64) string { return fmt.Sprint(n) }) }
 	parts = append(parts,
 		fmt.Sprintf("lost %d", s.Lost),
-		"unmeasured mappings "+number(s.Unmeasured),
+		"unmeasured files "+number(s.Unmeasured),
 		"private pages "+number(s.Private),
 		"tracer "+field(s.Tracer, func(pid uint32) string { return fmt.Sprint(pid) }),
 		"files changed "+field(s.Missing, func(l []string) string { return fmt.Sprint(len(l)) }),
+		"context changed "+field(s.Changed, listText),
 	)
 	return strings.Join(parts, "; ")
 }

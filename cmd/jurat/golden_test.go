@@ -90,6 +90,16 @@ var scenes = []struct{ name, args string }{
 	{"ek-roots", "ek roots --bundle none --roots ../../ek/testdata/root.pem --roots ../../ek/testdata/issuer.pem"},
 	{"doctor", "doctor --root DIR/host"},
 	{"doctor-usage", "doctor --patience 0s"},
+	{"ps", "ps"},
+	{"ps-filtered", "ps python --unit invoice.service --tainted --by-pid"},
+	{"tree", "tree"},
+	{"tree-of", "tree 4712"},
+	{"tree-missing", "tree 99"},
+	{"events", "events -n 1"},
+	{"events-usage", "events --kind nonsense"},
+	{"measurements", "measurements 9f9f"},
+	{"explain", "explain 4712"},
+	{"explain-usage", "explain init"},
 	{"help-exec", "exec --help"},
 	{"help-delegation", "help delegation"},
 	{"help-exit-codes", "help exit-codes"},
@@ -106,7 +116,7 @@ func TestGolden(t *testing.T) {
 				if r.Op == local.OpBundle {
 					return local.Bundle{Bundle: bundle}
 				}
-				return sampleStatus()
+				return sampleAnswer(t, r)
 			})
 			write(t, w.path("bundle.cbor"), bundle)
 			write(t, w.path("truncated.cbor"), bundle[:len(bundle)-1])

@@ -111,6 +111,7 @@ which human allowed it, and shows what the answer was.`,
 	root.AddCommand(a.imaCommand())
 	root.AddCommand(a.quoteCommand())
 	root.AddCommand(a.ekCommand())
+	root.AddCommand(a.psCommand(), a.treeCommand(), a.eventsCommand(), a.measurementsCommand(), a.explainCommand())
 	root.AddCommand(a.doctorCommand())
 	root.AddCommand(a.bootCommand())
 	root.AddCommand(a.verifyCommand())
@@ -172,6 +173,14 @@ func arguments(want ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// atMostOne wants one argument or none.
+func atMostOne(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usage(c, "unexpected argument %q", args[1])
+	}
+	return nil
 }
 
 // color reports whether w takes colour.
