@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"golang.org/x/sys/unix"
 )
@@ -79,32 +78,25 @@ func (ev *event) process() Process {
 	return who
 }
 
-// next reads one event; ok is false when the gate is closed or broken.
-func (g *Gate) next(buf []byte) (event, bool) {
-	for {
-		n, err := g.file.Read(buf)
-		switch {
-		case g.closing.Load() || errors.Is(err, fs.ErrClosed):
-			return event{}, false
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ETXTBSY), errors.Is(err, unix.ENXIO),
-			errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.ENODEV), errors.Is(err, unix.EIO), errors.Is(err, unix.ENOENT):
-			g.counts.refused.Add(1) // the kernel could not give us the file, and refused the exec
-			continue
-		case err != nil:
-			return event{}, g.stop(fmt.Errorf("reading fanotify events: %w", err))
-		}
-		ev, err := decode(buf[:n])
-		if err != nil {
-			return event{}, g.stop(err)
-		}
-		return ev, true
+// next reads one event, or waits for one as long as a pulse; ok is false where
+// there is none.
+func (h *holder) next(buf []byte) (event, bool) {
+	n, err := unix.Read(h.fd, buf)
+	switch err {
+	case nil:
+	case unix.EAGAIN:
+		_, _ = readable(h.fd, pulse)
+		return event{}, false
+	case unix.EBADF, unix.EINVAL, unix.EFAULT:
+		h.end(fmt.Errorf("reading fanotify events: %w", err))
+		return event{}, false
+	default: // interrupted, or the kernel could not open the file for us: then it refused the exec
+		return event{}, false
 	}
-}
-
-// stop ends the gate: all execs go on, and have no verdict.
-func (g *Gate) stop(err error) bool {
-	g.fatal.CompareAndSwap(nil, &err)
-	g.cancel()
-	g.file.Close()
-	return false
+	ev, err := decode(buf[:n])
+	if err != nil {
+		h.end(err)
+		return event{}, false
+	}
+	return ev, true
 }

@@ -7,12 +7,14 @@ package gate
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,199 +22,251 @@ import (
 	"github.com/jurat-dev/jurat/evidence"
 )
 
-// Digester hashes what an open file holds, or remembers its digest.
-type Digester interface {
-	// Digest returns what it hashed, as fstat shows it, and the digest. It
-	// returns before long when ctx ends. fd stays the caller's.
-	Digest(ctx context.Context, fd int) (evidence.FileID, evidence.Value[evidence.Digest])
-}
-
-// Observer is told what an operator and the log have to know. It is called
-// from the gate's own goroutines, one call at a time each; execs wait meanwhile.
-type Observer interface {
-	// Lost says that the kernel's queue was full: execs went on unheld.
-	Lost()
-	// Blind lists the file systems whose files are not held, whenever that changes.
-	Blind([]Blind)
-}
-
-// Options are what Open is told.
-type Options struct {
-	Digester Digester
-	Observer Observer // may be nil
-	// Deadline is how long a file is held at most, from when the gate learns of
-	// it; 0: DefaultDeadline.
-	Deadline time.Duration
-	// Workers is how many files are measured at once; 0: DefaultWorkers.
-	Workers int
-	// Canary is a directory to make a file in, on a file system that may hold
-	// executables: where the kernel cannot be asked whether it would execute a
-	// file (before Linux 6.14), Open tries to. "": the one for temporary files.
-	Canary string
-	// Only limits the gate to the file systems that hold these paths; nil: all
-	// that are mounted, and those mounted later.
-	Only []string
-}
+// HolderCommand is the one argument with which the program of this process is
+// started to hold execs: it then calls [Hold] with [HolderConn].
+const (
+	HolderCommand = "hold-execs"
+	HolderConn    = 3
+)
 
 const (
 	// DefaultDeadline is how long a file is held at most.
 	DefaultDeadline = 2 * time.Second
-	// DefaultWorkers is how many files are measured at once. They mostly wait
-	// for the disk.
-	DefaultWorkers = 8
 
-	remembered = 1 << 16 // files held whose exec was not recorded yet
-	waiting    = 1 << 14 // files read from the kernel that no worker is at
+	keptFiles   = 1 << 14          // files held whose exec was not recorded yet
+	lineBytes   = 16 << 20         // of messages that were not read yet
+	startLimit  = 30 * time.Second // for a holder to set its marks
+	firstRest   = 100 * time.Millisecond
+	longestRest = 30 * time.Second
 )
 
-var (
-	// ErrUnsupported says that this kernel, or this process, cannot hold execs.
-	ErrUnsupported = errors.New("execs cannot be held")
-	// ErrNotFiring says that the marks are set, and an exec was not held.
-	ErrNotFiring = errors.New("an exec was not held")
-)
+// Options are what Open is told.
+type Options struct {
+	Logger   *slog.Logger
+	Deadline time.Duration // how long a file is held at most; 0: DefaultDeadline
+	only     []string      // paths on the file systems that are marked; nil: all
+}
 
-// Gate holds every exec on the host until what it runs was measured.
+// Gate has another process hold every exec on the host, and knows which files
+// were held for which exec.
 type Gate struct {
-	*Pairing
+	*pairing
 	options Options
-	fd      int      // of file, to set marks
-	file    *os.File // fanotify
-	self    int32
 	ctx     context.Context
 	cancel  context.CancelFunc
 	group   sync.WaitGroup
-	closing atomic.Bool
-	fatal   atomic.Pointer[error]
 
-	slow   chan *hold   // read, and not measured yet
-	canary atomic.Int64 // execs of this process itself
-	quick  quick
-	counts counts
-	watch  watches
-
-	mounts mountWatch
-	limits restore
+	mu     sync.Mutex // guards what follows
+	conn   int        // to the holder; -1: there is none
+	pid    int        // of the last holder
+	newest uint64     // time of the newest file the holder told of
+	buf    []byte
 }
 
-// Counts say what a gate did.
-type Counts struct {
-	Held     uint64 // files held and measured
-	Own      uint64 // opened by this very process: let go at once
-	Deadline uint64 // let go before their digest was known
-	Overrun  uint64 // let go at once: too many were held
-	Lost     uint64 // times the kernel's queue was full
-	Refused  uint64 // the kernel refused an exec because this process could not open the file
-}
-
-type counts struct{ held, own, deadline, overrun, lost, refused atomic.Uint64 }
-
-// Open sets the marks, sees an exec being held, and goes on holding until
-// Close. From now on this process can start no other program: the one it would
-// start is held until this process lets it go, and the Go runtime may stand
-// still until it runs. Whatever tries waits until Close.
-func Open(o Options) (g *Gate, err error) {
-	if o.Digester == nil {
-		return nil, errors.New("gate: nobody to make digests")
-	}
+// Open starts the process that holds execs and returns once it does.
+func Open(ctx context.Context, o Options) (*Gate, error) {
 	if o.Deadline == 0 {
 		o.Deadline = DefaultDeadline
 	}
-	if o.Workers == 0 {
-		o.Workers = DefaultWorkers
-	}
-	const flags = unix.FAN_CLASS_CONTENT | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_UNLIMITED_MARKS | unix.FAN_REPORT_PIDFD
-	fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_LARGEFILE|unix.O_CLOEXEC|unix.O_NOATIME)
+	g := &Gate{pairing: newPairing(keptFiles), options: o, conn: -1, buf: make([]byte, maxMessage)}
+	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	cmd, err := g.start(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: fanotify_init: %w (it takes CAP_SYS_ADMIN and CONFIG_FANOTIFY_ACCESS_PERMISSIONS)", ErrUnsupported, err)
+		g.cancel()
+		return nil, err
 	}
-	g = &Gate{
-		Pairing: NewPairing(remembered), options: o, fd: fd, file: os.NewFile(uintptr(fd), "fanotify"), self: int32(os.Getpid()),
-		slow: make(chan *hold, waiting), watch: watches{counts: make(map[inode]int)}, mounts: mountWatch{wake: -1},
-	}
-	g.ctx, g.cancel = context.WithCancel(context.Background())
-	syscall.ForkLock.RLock()
-	if err := g.limits.set(); err != nil {
-		return nil, errors.Join(err, g.Close())
-	}
-	g.group.Go(g.read)
-	for range o.Workers {
-		g.group.Go(g.work)
-	}
-	if err := g.watchMounts(); err != nil {
-		return nil, errors.Join(err, g.Close())
-	}
-	if err := g.fire(); err != nil {
-		return nil, errors.Join(err, g.Close())
-	}
+	g.group.Go(func() { g.keep(cmd) })
 	return g, nil
 }
 
-// Close lets go what is held, and all execs after. Marks end with it.
-func (g *Gate) Close() error {
-	if g.closing.Swap(true) {
-		return nil
-	}
+// Close ends the holder, which lets go what it holds.
+func (g *Gate) Close() {
 	g.cancel()
-	err := g.file.Close()
-	if errors.Is(err, os.ErrClosed) { // it stopped by itself
-		err = nil
-	}
-	g.closeMounts()
 	g.group.Wait()
-	for len(g.slow) > 0 {
-		unix.Close((<-g.slow).fd)
-	}
-	err = errors.Join(err, g.limits.undo())
-	syscall.ForkLock.RUnlock()
-	return err
 }
 
-// Err returns why the gate stopped holding by itself, nil while it holds.
-func (g *Gate) Err() error {
-	if err := g.fatal.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// Counts returns what the gate did so far.
-func (g *Gate) Counts() Counts {
-	c := &g.counts
-	return Counts{Held: c.held.Load(), Own: c.own.Load(), Deadline: c.deadline.Load(), Overrun: c.overrun.Load(), Lost: c.lost.Load(), Refused: c.refused.Load()}
-}
-
-// Exec returns what was held for an exec that the kernel recorded. Where there
-// is nothing, the file systems that the process sees are looked through for one
-// that is not marked yet.
+// Exec returns what was held for an exec that the kernel recorded, and forgets
+// it. Where a file was not held, the file systems that the process sees are
+// looked through for one that is not marked yet.
 func (g *Gate) Exec(r *Record) evidence.Value[Verdict] {
-	v := g.Pairing.Exec(r)
-	if v.Reason() == ReasonNoVerdict {
-		g.visit(r.Process.PID)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// A file is told of before it is let go, so before the exec is recorded:
+	// once something newer was read, all there is was read.
+	if g.newest <= r.At {
+		g.drain()
+	}
+	v := g.pairing.exec(r)
+	if v.Reason() == ReasonNoVerdict && g.conn >= 0 {
+		var pid [4]byte
+		binary.LittleEndian.PutUint32(pid[:], r.Process.PID)
+		_ = unix.Sendto(g.conn, pid[:], unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil) // the next exec there asks again
 	}
 	return v
 }
 
-// restore is what a process that holds execs must not be, and was before.
-type restore struct{ dumpable int }
+// Forget drops what was held for a process that has ended.
+func (g *Gate) Forget(who Process) { g.pairing.forget(who) }
 
-// set makes that this process dumps no core: the kernel would start the
-// program that takes it, which waits for this process, which waits for it.
-func (r *restore) set() error {
-	was, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-	if err != nil {
-		return fmt.Errorf("asking whether this process dumps core: %w", err)
+// drain reads what the holder says; the caller holds mu.
+func (g *Gate) drain() {
+	for g.conn >= 0 {
+		n, err := recv(g.conn, g.buf, unix.MSG_DONTWAIT)
+		switch {
+		case err == unix.EAGAIN:
+			return
+		case err != nil || n == 0:
+			g.hangUp()
+			return
+		}
+		switch data := g.buf[:n]; data[0] {
+		case sayBlind:
+			g.tellBlind(data[1:])
+		default:
+			if err := g.pairing.message(data); err != nil {
+				g.options.Logger.Error("the exec gate's holder is not understood", "error", err)
+				g.hangUp()
+				return
+			}
+			if data[0] == sayHeld {
+				g.newest = max(g.newest, binary.LittleEndian.Uint64(data[1+20:]))
+			}
+		}
 	}
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("having this process dump no core: %w", err)
-	}
-	r.dumpable = was
-	return nil
 }
 
-func (r *restore) undo() error {
-	if r.dumpable != 1 { // 2 cannot be set
-		return nil
+// hangUp ends the line to the holder, which then ends; the caller holds mu.
+func (g *Gate) hangUp() {
+	if g.conn >= 0 {
+		unix.Close(g.conn)
+		g.conn = -1
 	}
-	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	g.pairing.lose(sinceBoot())
+}
+
+func (g *Gate) tellBlind(text []byte) {
+	var blind []Blind
+	if json.Unmarshal(text, &blind) != nil {
+		return
+	}
+	for _, b := range blind {
+		g.options.Logger.Warn("execs of files on a file system are not held", "path", b.Path, "type", b.Type, "reason", b.Reason)
+	}
+}
+
+// start starts a holder and waits until it holds.
+func (g *Gate) start(ctx context.Context) (*exec.Cmd, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "holder")
+	defer theirs.Close()
+	// Without the privilege it is as much as anybody may have.
+	_ = unix.SetsockoptInt(pair[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, lineBytes)
+	cmd := exec.Command("/proc/self/exe", HolderCommand)
+	cmd.Args[0] = os.Args[0]
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("starting the process that holds execs: %w", err)
+	}
+	theirs.Close()
+	if err := g.await(ctx, pair[0]); err != nil {
+		unix.Close(pair[0])
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conn, g.pid = pair[0], cmd.Process.Pid
+	return cmd, nil
+}
+
+// await sends a holder its task and waits until it is at it.
+func (g *Gate) await(ctx context.Context, conn int) error {
+	text, err := json.Marshal(task{Deadline: int64(g.options.Deadline), Only: g.options.only})
+	if err != nil {
+		return err
+	}
+	if err := unix.Sendto(conn, text, unix.MSG_NOSIGNAL, nil); err != nil {
+		return fmt.Errorf("telling the holder its task: %w", err)
+	}
+	buf := make([]byte, maxMessage)
+	for end := time.Now().Add(startLimit); time.Now().Before(end) && ctx.Err() == nil; {
+		if ready, err := readable(conn, 100*time.Millisecond); err != nil || !ready {
+			continue
+		}
+		n, err := recv(conn, buf, 0)
+		switch {
+		case err != nil || n == 0:
+			return fmt.Errorf("the holder ended before it held: %w", errors.Join(err, os.ErrClosed))
+		case buf[0] == sayReady:
+			return nil
+		case buf[0] == sayFailed:
+			return fmt.Errorf("%w: %s", ErrUnsupported, buf[1:n])
+		case buf[0] == sayBlind:
+			g.tellBlind(buf[1:n])
+		default: // others run programs already
+			if err := g.pairing.message(buf[:n]); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("waiting for the holder: %w", errors.Join(ctx.Err(), os.ErrDeadlineExceeded))
+}
+
+// keep starts another holder when one ends, until the gate is closed.
+func (g *Gate) keep(cmd *exec.Cmd) {
+	rest := firstRest
+	for {
+		ended := make(chan error, 1)
+		began := time.Now()
+		go func(cmd *exec.Cmd) { ended <- cmd.Wait() }(cmd)
+		select {
+		case err := <-ended:
+			g.options.Logger.Error("execs are not held any more: the holder ended", "error", err)
+			g.finish()
+		case <-g.ctx.Done():
+			g.finish()
+			_ = cmd.Process.Kill()
+			<-ended
+			return
+		}
+		if time.Since(began) > longestRest {
+			rest = firstRest
+		}
+		for cmd = nil; cmd == nil; rest = min(2*rest, longestRest) {
+			select {
+			case <-time.After(rest):
+			case <-g.ctx.Done():
+				return
+			}
+			var err error
+			if cmd, err = g.start(g.ctx); err != nil {
+				g.options.Logger.Error("execs are not held", "error", err)
+			} else {
+				g.options.Logger.Info("execs are held again")
+			}
+		}
+	}
+}
+
+// finish reads what a holder said before it ended.
+func (g *Gate) finish() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.drain()
+	g.hangUp()
+}
+
+func recv(fd int, buf []byte, flags int) (int, error) {
+	for {
+		n, _, err := unix.Recvfrom(fd, buf, flags)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
 }

@@ -6,21 +6,26 @@
 package gate
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jurat-dev/jurat/bpf"
 )
 
 func (p part) is(t *testing.T, what, digest string) {
@@ -40,7 +45,7 @@ func (p part) unknown(t *testing.T, what, reason string) {
 // TestEveryKindOfExec holds the package comment to what this kernel does.
 func TestEveryKindOfExec(t *testing.T) {
 	s := newStage(t)
-	h := gated(t, holding{Only: []string{s.dir}})
+	h := openGate(t, Options{only: []string{s.dir}})
 
 	t.Run("static", func(t *testing.T) {
 		pid, code := run(t, s.path("static"))
@@ -127,9 +132,6 @@ func TestEveryKindOfExec(t *testing.T) {
 		l.Exe.is(t, "executable", s.dynamic)
 		l.Script.is(t, "script", s.script)
 	})
-	if c := h.tell("counts"); c.Lost+c.Deadline+c.Overrun+c.Refused != 0 || c.Own == 0 {
-		t.Errorf("counts %+v", c)
-	}
 }
 
 func digestOf(data []byte) string {
@@ -140,7 +142,7 @@ func digestOf(data []byte) string {
 func runFile(t *testing.T, f *os.File, code int) int {
 	t.Helper()
 	defer f.Close()
-	cmd := exec.Command("/proc/self/fd/3")
+	cmd := command(t, "/proc/self/fd/3")
 	cmd.ExtraFiles = []*os.File{f}
 	if err := cmd.Run(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
 		t.Fatalf("%v, want exit code %d", err, code)
@@ -150,7 +152,7 @@ func runFile(t *testing.T, f *os.File, code int) int {
 
 func runActor(t *testing.T, name string, args ...string) (pid, code int) {
 	t.Helper()
-	cmd := actor(name, args...)
+	cmd := actor(t, name, args...)
 	if err := cmd.Run(); cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
@@ -228,7 +230,7 @@ func TestOverlayIsSeenTwice(t *testing.T) {
 	mountAt(t, "none", merged, "overlay", fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", s.path("lower"), s.path("upper"), s.path("work")))
 	for name, only := range map[string][]string{"both": {s.dir, merged}, "overlay only": {merged}} {
 		t.Run(name, func(t *testing.T) {
-			h := gated(t, holding{Only: only})
+			h := openGate(t, Options{only: only})
 			pid, _ := run(t, merged+"/static")
 			l := h.next(pid)
 			l.Exe.is(t, "executable", static)
@@ -238,7 +240,7 @@ func TestOverlayIsSeenTwice(t *testing.T) {
 			l.Script.is(t, "script", script)
 		})
 	}
-	h := gated(t, holding{Only: []string{s.dir, merged}})
+	h := openGate(t, Options{only: []string{s.dir, merged}})
 	if err := os.Chmod(merged+"/static", 0o755); err != nil { // copies it up
 		t.Fatal(err)
 	}
@@ -252,7 +254,7 @@ func TestHandlers(t *testing.T) {
 	s := newStage(t)
 	dir := t.TempDir()
 	mountAt(t, "none", dir, "binfmt_misc", "")
-	h := gated(t, holding{Only: []string{s.dir}})
+	h := openGate(t, Options{only: []string{s.dir}})
 	for _, flag := range []string{"", "F", "O"} {
 		name := fmt.Sprintf("jurat-gate-%d%s", os.Getpid(), flag)
 		rule := fmt.Sprintf(":%s:E::%s::%s:%s", name, name, s.path("dynamic"), flag)
@@ -275,8 +277,8 @@ func TestAQuestionIsNoExec(t *testing.T) {
 	if !execCheck(s.path("script")) {
 		t.Skip("this kernel has no AT_EXECVE_CHECK")
 	}
-	h := gated(t, holding{Only: []string{s.dir}})
-	cmd := actor("loop", "1", s.path("script"), s.path("dynamic"))
+	h := openGate(t, Options{only: []string{s.dir}})
+	cmd := actor(t, "loop", "1", s.path("script"), s.path("dynamic"))
 	if err := cmd.Run(); cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
@@ -297,60 +299,127 @@ func execLoop(args []string) error {
 	return syscall.Exec(args[2], args[2:], nil)
 }
 
-// TestKilledHolder: fanotify fails open, and it shows.
+// TestKilledHolder: the kernel lets go, what was held has no verdict, and
+// another holder takes over.
 func TestKilledHolder(t *testing.T) {
 	s := newStage(t)
-	h := gated(t, holding{Only: []string{s.dir}, Stuck: uint64(len(tiny(41, 0x400000, "")) + 1), Deadline: time.Hour})
-	watcher := gated(t, holding{Only: []string{t.TempDir()}}) // has a sensor, and another file system
-	put(t, s.path("stuck"), append(tiny(41, 0x400000, ""), 0))
-
+	stuck := append(tiny(41, 0x400000, ""), 0)
+	put(t, s.path("stuck"), stuck)
+	t.Setenv("GATE_STUCK", strconv.Itoa(len(stuck)))
+	h := openGate(t, Options{only: []string{s.dir}, Deadline: time.Hour})
 	pid, _ := run(t, s.path("static"))
-	l := h.next(pid)
-	l.Exe.is(t, "executable", s.static)
+	h.next(pid).Exe.is(t, "executable", s.static)
 
-	done := make(chan int)
-	cmd := exec.Command(s.path("stuck"))
-	go func() {
-		cmd.Run()
-		done <- cmd.ProcessState.ExitCode()
-	}()
-	for held := uint64(0); held == 0; { // it is in exec now, and stays there
-		held = uint64(len(stopped(t, s.path("stuck"))))
-	}
-	h.kill()
-	if code := <-done; code != 41 {
-		t.Errorf("exit code %d: the exec did not go on when the holder died", code)
-	}
-	if l := watcher.next(cmd.Process.Pid); l.Reason != ReasonNoVerdict {
+	holder := h.holder()
+	cmd := held1(t, s.path("stuck"))
+	unix.Kill(holder, unix.SIGKILL)
+	end(t, cmd, 41)
+	if l := h.next(cmd.Process.Pid); l.Reason != ReasonNoVerdict {
 		t.Errorf("held by a gate that died: %+v", l)
 	}
+	h.gone(holder)
+	if next := h.holder(); next == holder {
+		t.Error("no other holder")
+	}
 	pid, _ = run(t, s.path("static"))
-	if l := watcher.next(pid); l.Reason != ReasonNoVerdict {
-		t.Errorf("without a gate: %+v", l)
+	h.next(pid).Exe.is(t, "executable", s.static)
+}
+
+// TestStoppedHolder: whatever keeps the holder from running, the host goes on.
+func TestStoppedHolder(t *testing.T) {
+	s := newStage(t)
+	h := openGate(t, Options{only: []string{s.dir}})
+	for name, stop := range map[string]func(pid int){
+		"SIGSTOP": func(pid int) { unix.Kill(pid, unix.SIGSTOP) },
+		"debugger": func(pid int) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			if err := unix.PtraceSeize(pid); err == nil {
+				unix.PtraceInterrupt(pid)
+			}
+			for _, path := range threadsOf(pid) { // every thread, or another one answers
+				unix.PtraceSeize(path)
+				unix.PtraceInterrupt(path)
+			}
+		},
+		"freezer": func(pid int) { freeze(t, pid) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			holder := h.holder()
+			stop(holder)
+			pid, code := run(t, s.path("static"))
+			if l := h.next(pid); l.Reason != ReasonNoVerdict || code != 11 {
+				t.Errorf("exit code %d, verdict %+v", code, l)
+			}
+			h.gone(holder)
+			h.holder()
+			pid, _ = run(t, s.path("static"))
+			h.next(pid).Exe.is(t, "executable", s.static)
+		})
 	}
 }
 
-// stopped returns the threads that are held in an exec of that file.
-func stopped(t *testing.T, path string) []string {
-	t.Helper()
-	var found []string
-	all, _ := filepath.Glob("/proc/[0-9]*/wchan")
-	for _, p := range all {
-		if where, err := os.ReadFile(p); err == nil && string(where) == "fanotify_get_response" {
-			found = append(found, p)
+func threadsOf(pid int) (all []int) {
+	names, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, n := range names {
+		if tid, err := strconv.Atoi(n.Name()); err == nil && tid != pid {
+			all = append(all, tid)
 		}
 	}
-	return found
+	return all
+}
+
+// freeze puts a process into a frozen cgroup.
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	root := ""
+	for _, dir := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		if _, err := os.Stat(dir + "/cgroup.procs"); err == nil && root == "" {
+			root = dir
+		}
+	}
+	if root == "" {
+		t.Skip("no cgroup v2 here")
+	}
+	dir := filepath.Join(root, fmt.Sprintf("jurat-gate-test-%d", pid))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir) })
+	for name, text := range map[string]string{"cgroup.procs": strconv.Itoa(pid)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKilledAgent: a holder that nobody listens to ends.
+func TestKilledAgent(t *testing.T) {
+	s := newStage(t)
+	h := openGate(t, Options{only: []string{s.dir}})
+	fd, err := unix.PidfdOpen(h.holder(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	h.mu.Lock()
+	unix.Shutdown(h.conn, unix.SHUT_RDWR) // what the kernel does when the agent dies
+	h.mu.Unlock()
+	if ended, err := readable(fd, patience); err != nil || !ended {
+		t.Errorf("the holder goes on: %v", err)
+	}
 }
 
 // TestClosedGate: closing lets go, too, and what was said stays said.
 func TestClosedGate(t *testing.T) {
 	s := newStage(t)
-	h := gated(t, holding{Only: []string{s.dir}})
-	run(t, s.path("static"))
-	if c := h.tell("close"); c.Held != 1 {
-		t.Errorf("counts %+v", c)
-	}
+	h := openGate(t, Options{only: []string{s.dir}})
+	before, _ := run(t, s.path("static"))
+	h.Close()
+	h.next(before).Exe.is(t, "executable", s.static)
 	pid, code := run(t, s.path("static"))
 	if l := h.next(pid); l.Reason != ReasonNoVerdict || code != 11 {
 		t.Errorf("exit code %d, verdict %+v", code, l)
@@ -364,89 +433,216 @@ func TestDeadline(t *testing.T) {
 	stuck, slow := append(tiny(51, 0x400000, ""), 0), append(tiny(52, 0x400000, ""), 0, 0)
 	put(t, s.path("stuck"), stuck)
 	put(t, s.path("slow"), slow)
-	h := gated(t, holding{Only: []string{s.dir}, Stuck: uint64(len(stuck)), Slow: uint64(len(slow)), Deadline: 2 * time.Second, Workers: 2})
+	t.Setenv("GATE_STUCK", strconv.Itoa(len(stuck)))
+	t.Setenv("GATE_SLOW", strconv.Itoa(len(slow)))
+	h := openGate(t, Options{only: []string{s.dir}, Deadline: 2 * time.Second})
 	pid, _ := run(t, s.path("static"))
 	h.next(pid)
-	var waiting []*exec.Cmd
-	for _, name := range []string{"stuck", "slow", "stuck", "slow", "stuck", "slow"} {
-		cmd := exec.Command(s.path(name))
-		if err := startHeld(cmd); err != nil {
+	var all []*exec.Cmd
+	for range workers + 2 { // more than there are to wait for them
+		all = append(all, held1(t, s.path("stuck")), held1(t, s.path("slow")))
+	}
+	pid, _ = run(t, s.path("static"))
+	h.next(pid).Exe.is(t, "executable", s.static)
+	for i, cmd := range all {
+		end(t, cmd, 51+i%2)
+		if l := h.next(cmd.Process.Pid); l.Exe.Reason != ReasonDeadline || l.Reason != "" {
+			t.Errorf("%s: %+v", cmd.Args, l)
+		}
+	}
+}
+
+// TestStuckReader: who reads events hangs at a file it took for known. Another
+// one takes over, and this one's file is let go.
+func TestStuckReader(t *testing.T) {
+	s := newStage(t)
+	t.Setenv("GATE_STUCK", "1")
+	h := openGate(t, Options{only: []string{s.dir}, Deadline: 500 * time.Millisecond})
+	for i, want := range []string{"", ReasonDeadline, ReasonDeadline} {
+		pid, _ := run(t, s.path("static"))
+		if l := h.next(pid); l.Exe.Reason != want || l.Reason != "" {
+			t.Errorf("%d: %+v, want %q", i, l, want)
+		}
+	}
+	pid, _ := run(t, s.path("script")) // others are not held up by it
+	h.next(pid).Script.is(t, "script", s.script)
+}
+
+// held1 starts a program whose exec is held, and returns when it is: os/exec
+// waits for the exec itself, so a shell that goes on does it.
+func held1(t *testing.T, path string) *exec.Cmd {
+	t.Helper()
+	cmd := command(t, "/bin/sh", "-c", "exec "+path)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	nextExec(t, cmd.Process.Pid) // the shell's own
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		where, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", cmd.Process.Pid))
+		state, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", cmd.Process.Pid))
+		number, _, _ := strings.Cut(string(state), " ")
+		if n, err := strconv.Atoi(number); strings.Contains(string(where), "fanotify") || err == nil && n == unix.SYS_EXECVE {
+			return cmd
+		}
+	}
+	t.Fatalf("%s is not held", path)
+	return nil
+}
+
+func end(t *testing.T, cmd *exec.Cmd, code int) {
+	t.Helper()
+	if err := cmd.Wait(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
+		t.Errorf("%s: %v, want exit code %d: it did not go on", cmd.Args, err, code)
+	}
+}
+
+// TestManyExecs: each exec of a storm has its verdict, and nothing is left.
+func TestManyExecs(t *testing.T) {
+	s := newStage(t)
+	h := openGate(t, Options{only: []string{s.dir}})
+	const each = 200
+	var group sync.WaitGroup
+	pids := make(chan int, 4*each)
+	for range 4 {
+		group.Go(func() {
+			for i := range each {
+				pid, _ := run(t, s.path([]string{"static", "script"}[i%2]))
+				pids <- pid
+			}
+		})
+	}
+	group.Wait()
+	close(pids)
+	for pid := range pids {
+		ev := nextExec(t, pid)
+		v, ok := h.of(ev).Get()
+		if script, known := v.Script.Get(); !ok || !known || (script != nil) != (ev.Program.Filename.String() == s.path("script")) {
+			t.Fatalf("exec of %s: %+v", ev.Program.Filename.String(), v)
+		}
+	}
+	if h.count != 0 {
+		t.Errorf("%d files left", h.count)
+	}
+}
+
+// TestNewMounts: what is mounted while the gate holds is held soon after, in
+// this mount namespace and, after one exec without verdict, in another.
+func TestNewMounts(t *testing.T) {
+	h := openGate(t, Options{})
+	s := newStage(t)
+	within(t, "a mount", func() bool {
+		pid, _ := run(t, s.path("static"))
+		return h.next(pid).Exe.Digest == s.static
+	})
+	// The shell mounts out of sight, and runs what is there again and again.
+	script := "mount -t tmpfs none " + s.dir + " && cp /proc/self/fd/3 " + s.path("hidden") + " && while :; do " + s.path("hidden") + "; echo; read x || exit; done"
+	program, err := os.Open(s.path("static"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	cmd := command(t, "/bin/sh", "-c", script)
+	cmd.ExtraFiles = []*os.File{program}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var line [1]byte
+	first := true
+	within(t, "a mount in another namespace", func() bool {
+		if _, err := out.Read(line[:]); err != nil {
 			t.Fatal(err)
 		}
-		waiting = append(waiting, cmd)
-	}
-	for _, cmd := range waiting {
-		cmd.Wait()
-		l := h.next(cmd.Process.Pid)
-		if l.Exe.Reason != "unknown (deadline)" || l.Reason != "" {
-			t.Errorf("%s: %+v", cmd.Path, l)
+		v := h.of(execOf(t, s.path("hidden")))
+		_, ok := v.Get()
+		if first && ok {
+			t.Error("held at once: this shows nothing")
+		}
+		first = false
+		fmt.Fprintln(in)
+		return ok
+	})
+	in.Close()
+	cmd.Wait()
+}
+
+// within repeats something until it is so.
+func within(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if so() {
+			return
 		}
 	}
-	if c := h.tell("counts"); c.Deadline < 4 {
-		t.Errorf("counts %+v", c)
-	}
+	t.Errorf("%s: not seen", what)
 }
 
-// startHeld starts a program whose exec is held: os/exec waits for the exec
-// itself, so it is done from a shell that goes on.
-func startHeld(cmd *exec.Cmd) error {
-	cmd.Args = []string{"sh", "-c", "exec " + cmd.Path}
-	cmd.Path = "/bin/sh"
-	return cmd.Start()
-}
-
-// TestNoProgramFromTheHolder: what would stop the host waits until Close.
-func TestNoProgramFromTheHolder(t *testing.T) {
-	s := newStage(t)
-	out, err := actor("forks", s.dir).Output()
-	if err != nil || string(out) != "closed\nran\n" {
-		t.Errorf("%q, %v", out, err)
+// execOf returns an exec of that file.
+func execOf(t *testing.T, path string) *bpf.Event {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		hub.mu.Lock()
+		for pid, all := range hub.execs {
+			for i, ev := range all {
+				if ev.Program.Filename.String() == path {
+					hub.execs[pid] = append(all[:i:i], all[i+1:]...)
+					hub.mu.Unlock()
+					return ev
+				}
+			}
+		}
+		hub.mu.Unlock()
 	}
-}
-
-func forkUnderGate(args []string) error {
-	g, err := Open(Options{Digester: &hasher{}, Only: args})
-	if err != nil {
-		return err
-	}
-	ran := make(chan error)
-	go func() { ran <- exec.Command(filepath.Join(args[0], "static")).Run() }()
-	select {
-	case err := <-ran:
-		return fmt.Errorf("a program ran: %v", err)
-	case <-time.After(200 * time.Millisecond): // long enough for one that is not stopped
-	}
-	fmt.Println("closed")
-	if err := g.Close(); err != nil {
-		return err
-	}
-	if _, ok := errors.AsType[*exec.ExitError](<-ran); !ok {
-		return errors.New("it did not run after Close")
-	}
-	fmt.Println("ran")
+	t.Fatalf("no exec of %s", path)
 	return nil
 }
 
 // TestOpenNeedsPrivilege: who may not hold is told so.
 func TestOpenNeedsPrivilege(t *testing.T) {
 	need(t)
-	cmd := actor("forks", "/")
+	cmd := actor(t, "open")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	var text textBuffer
-	cmd.Stderr = &text
-	if err := cmd.Run(); err == nil || !text.has("execs cannot be held") || !text.has("CAP_SYS_ADMIN") {
-		t.Errorf("%v: %s", err, text.b)
+	if out, err := cmd.Output(); err != nil || !strings.Contains(string(out), "execs cannot be held") || !strings.Contains(string(out), "CAP_SYS_ADMIN") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
-type textBuffer struct{ b []byte }
+func openUnprivileged([]string) error {
+	g, err := Open(context.Background(), Options{Logger: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		g.Close()
+		return errors.New("execs are held")
+	}
+	if !errors.Is(err, ErrUnsupported) {
+		return err
+	}
+	fmt.Println(err)
+	return nil
+}
 
-func (t *textBuffer) Write(b []byte) (int, error) { t.b = append(t.b, b...); return len(b), nil }
-func (t *textBuffer) has(s string) bool           { return strings.Contains(string(t.b), s) }
-
-// TestResponseSize holds the answer to what the kernel reads.
-func TestResponseSize(t *testing.T) {
+// TestSizes holds what the kernel is told to what it reads.
+func TestSizes(t *testing.T) {
 	if n := unsafe.Sizeof(unix.FanotifyResponse{}); n != 8 {
-		t.Errorf("%d bytes, want 8", n)
+		t.Errorf("response of %d bytes, want 8", n)
+	}
+	if n := unsafe.Sizeof(sigevent{}); n != 64 {
+		t.Errorf("sigevent of %d bytes, want 64", n)
+	}
+}
+
+// BenchmarkExec runs a program that ends at once, with execs held or not.
+func BenchmarkExec(b *testing.B) {
+	for _, on := range []bool{false, true} {
+		b.Run(map[bool]string{false: "free", true: "held"}[on], func(b *testing.B) {
+			s := newStage(b)
+			if on {
+				openGate(b, Options{only: []string{s.dir}})
+			}
+			for b.Loop() {
+				exec.Command(s.path("static")).Run()
+			}
+		})
 	}
 }

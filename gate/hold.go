@@ -17,121 +17,108 @@ import (
 	"github.com/jurat-dev/jurat/evidence"
 )
 
-// answer is what the kernel is told about a file that is held.
-type answer uint32
-
-// allow lets the file run. A gate that denies will have a second one.
-const allow answer = unix.FAN_ALLOW
-
 // hold is one file being held.
 type hold struct {
 	fd    int
 	began time.Time
-	held  *Held
 	timer *time.Timer // of a file that a worker measures
 
 	mu   sync.Mutex // guards what follows
-	file File
+	said held
 	gone bool // it was let go
 }
 
 // read takes events from the kernel and never waits for anything else, so that
 // a file that is slow to read holds up only who runs it. A file whose digest is
 // at hand it measures itself: that costs no switch to another thread. Should it
-// be wrong about one, another reader takes over.
-func (g *Gate) read() {
+// be wrong about one, another reader takes over. Only who reads winds the dead
+// man's switch.
+func (h *holder) read() {
 	var buf [eventSize]byte
 	var stuck atomic.Bool
 	var now *hold
 	late := time.AfterFunc(time.Hour, func() {
 		stuck.Store(true)
-		g.late(now)
-		g.group.Go(g.read)
+		h.late(now)
+		go h.read()
 	})
 	late.Stop()
-	for !stuck.Load() {
-		ev, ok := g.next(buf[:])
-		if !ok {
-			return
+	wound := time.Now()
+	for !stuck.Load() && h.ctx.Err() == nil {
+		if at := time.Now(); at.Sub(wound) >= pulse {
+			wound = at
+			if err := h.switched.wind(); err != nil {
+				h.end(err)
+				return
+			}
+			h.watches.sweep(h, at)
 		}
-		h := g.take(&ev)
+		ev, ok := h.next(buf[:])
+		if !ok {
+			continue
+		}
+		f := h.take(&ev)
 		switch {
-		case h == nil:
-		case g.identify(h) && g.quick.has(h.file.ID):
-			now = h
-			late.Reset(g.options.Deadline)
-			g.finish(g.ctx, h)
+		case f == nil:
+		case f.identify() && h.quick.has(f.said.file.ID):
+			now = f
+			late.Reset(time.Duration(h.task.Deadline))
+			h.finish(h.ctx, f)
 			if !late.Stop() {
 				return
 			}
 		default:
-			g.queue(h)
+			h.queue(f)
 		}
 	}
 }
 
-// queue has a worker measure h, and lets it go when its time is up, whatever
+// queue has a worker measure f, and lets it go when its time is up, whatever
 // the worker is doing.
-func (g *Gate) queue(h *hold) {
-	h.timer = time.AfterFunc(g.options.Deadline, func() { g.late(h) })
+func (h *holder) queue(f *hold) {
+	f.timer = time.AfterFunc(time.Duration(h.task.Deadline), func() { h.late(f) })
 	select {
-	case g.slow <- h:
+	case h.slow <- f:
 	default:
-		h.timer.Stop()
-		g.counts.overrun.Add(1)
-		g.give(h, ReasonOverrun)
-		unix.Close(h.fd)
+		f.timer.Stop()
+		h.give(f, ReasonOverrun)
+		unix.Close(f.fd)
 	}
 }
 
-// late lets h go, should it be held still.
-func (g *Gate) late(h *hold) {
-	if g.give(h, ReasonDeadline) {
-		g.counts.deadline.Add(1)
-	}
-}
+// late lets f go, should it be held still.
+func (h *holder) late(f *hold) { h.give(f, ReasonDeadline) }
 
 // work measures what the reader does not.
-func (g *Gate) work() {
-	for {
-		select {
-		case <-g.ctx.Done():
-			return
-		case h := <-g.slow:
-			ctx, cancel := context.WithTimeout(g.ctx, g.options.Deadline-time.Since(h.began))
-			g.finish(ctx, h)
-			cancel()
-			h.timer.Stop()
-		}
+func (h *holder) work() {
+	for f := range h.slow {
+		ctx, cancel := context.WithTimeout(h.ctx, time.Duration(h.task.Deadline)-time.Since(f.began))
+		h.finish(ctx, f)
+		cancel()
+		f.timer.Stop()
 	}
 }
 
 // take takes in one event; nil where nothing is to be measured.
-func (g *Gate) take(ev *event) *hold {
-	if ev.mask&unix.FAN_Q_OVERFLOW != 0 {
-		g.counts.lost.Add(1)
-		g.Pairing.Lost(sinceBoot())
-		if g.options.Observer != nil {
-			g.options.Observer.Lost()
-		}
-		return nil
-	}
-	if ev.fd < 0 {
-		ev.process()
-		return nil
-	}
+func (h *holder) take(ev *event) *hold {
 	switch {
-	case ev.pid == g.self && ev.mask&unix.FAN_OPEN_EXEC_PERM != 0:
-		g.counts.own.Add(1)
-		g.canary.Add(1)
-		g.respond(int(ev.fd), allow)
+	case ev.mask&unix.FAN_Q_OVERFLOW != 0:
+		h.watches.clear(h)
+		h.out.say(appendLost(nil, sinceBoot()))
+		return nil
+	case ev.fd < 0:
 		ev.process()
-	case ev.mask&unix.FAN_OPEN_EXEC_PERM != 0:
-		return &hold{fd: int(ev.fd), began: time.Now(), held: g.Begin(ev.process(), sinceBoot())}
-	case ev.pid != g.self:
+		return nil
+	case ev.mask&unix.FAN_OPEN_EXEC_PERM != 0 && ev.pid != h.self:
+		return &hold{fd: int(ev.fd), began: time.Now(), said: held{process: ev.process(), at: sinceBoot()}}
+	case ev.mask&unix.FAN_OPEN_EXEC_PERM != 0: // whoever asks is this process: it waits for itself
+		h.asked.Add(1)
+		h.allow(int(ev.fd))
+		ev.process()
+	case ev.pid != h.self:
 		var st unix.Stat_t
 		if who := ev.process(); unix.Fstat(int(ev.fd), &st) == nil {
-			g.Closed(who, uint64(st.Dev), st.Ino)
+			h.watches.closed(h, who, inode{uint64(st.Dev), st.Ino})
 		}
 	default:
 		ev.process()
@@ -141,12 +128,12 @@ func (g *Gate) take(ev *event) *hold {
 }
 
 // identify finds out which file it is.
-func (g *Gate) identify(h *hold) bool {
+func (f *hold) identify() bool {
 	var st unix.Stat_t
-	if unix.Fstat(h.fd, &st) != nil {
+	if unix.Fstat(f.fd, &st) != nil {
 		return false
 	}
-	h.file.ID = identity(&st)
+	f.said.file.ID = identity(&st)
 	return true
 }
 
@@ -155,60 +142,56 @@ func identity(st *unix.Stat_t) evidence.FileID {
 }
 
 // finish measures the file and lets it go.
-func (g *Gate) finish(ctx context.Context, h *hold) {
-	defer unix.Close(h.fd)
-	f := File{ID: h.file.ID}
+func (h *holder) finish(ctx context.Context, f *hold) {
+	defer unix.Close(f.fd)
+	said := f.said
 	var sb unix.Statfs_t
-	f.Stacked = unix.Fstatfs(h.fd, &sb) == nil && sb.Type == unix.OVERLAYFS_SUPER_MAGIC
-	f.Form, f.Interpreter = formOf(h.fd)
-	f.Digest = evidence.Unknown[evidence.Digest](ReasonDeadline)
-	h.mu.Lock()
-	h.file = f
-	h.mu.Unlock()
-	f.ID, f.Digest = g.options.Digester.Digest(ctx, h.fd)
-	g.quick.note(&f)
+	said.file.Stacked = unix.Fstatfs(f.fd, &sb) == nil && sb.Type == unix.OVERLAYFS_SUPER_MAGIC
+	said.file.Form, said.file.Interpreter = formOf(f.fd)
+	said.file.ID, said.file.Digest = h.digester.Digest(ctx, f.fd)
+	h.quick.note(&said.file)
 
-	var w Watch
-	var thread uint32
-	if !f.Form.program() {
-		w = g.watchClose(h.fd, f.ID)
+	asks := !said.file.Form.program()
+	if asks || h.watches.follows(said.process) {
+		said.thread = opener(said.process.PID)
 	}
-	if !f.Form.program() || g.Follows(h.held) {
-		thread = opener(h.held.process.PID)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.gone {
-		if w != nil {
-			w.Release()
-		}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
 		return
 	}
-	h.gone = true
-	g.Settle(h.held, f, thread, w)
-	g.counts.held.Add(1)
-	g.respond(h.fd, allow)
-}
-
-// give lets h go without a digest, and reports whether it was held still.
-func (g *Gate) give(h *hold, reason string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.gone {
-		return false
+	f.gone = true
+	if asks {
+		said.watched = h.watches.add(h, f.fd, said.file.ID, said.process)
 	}
-	h.gone = true
-	h.file.Digest = evidence.Unknown[evidence.Digest](reason)
-	g.Settle(h.held, h.file, 0, nil)
-	g.respond(h.fd, allow)
-	return true
+	h.out.held(&said)
+	h.allow(f.fd)
 }
 
-// respond answers the kernel. It can only fail once the gate is closed, which
-// answers as well.
-func (g *Gate) respond(fd int, a answer) {
-	r := unix.FanotifyResponse{Fd: int32(fd), Response: uint32(a)}
-	g.file.Write(unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)))
+// give lets f go without a digest.
+func (h *holder) give(f *hold, reason string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		return
+	}
+	f.gone = true
+	said := f.said
+	said.file.Digest = evidence.Unknown[evidence.Digest](reason)
+	h.out.held(&said)
+	h.allow(f.fd)
+}
+
+// allow lets the kernel go on with a file. It denies nothing: a program that
+// was not measured runs, and its record says so.
+func (h *holder) allow(fd int) {
+	r := unix.FanotifyResponse{Fd: int32(fd), Response: unix.FAN_ALLOW}
+	for {
+		_, err := unix.Write(h.fd, unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)))
+		if err != unix.EINTR {
+			return // ENOENT: whoever was held was killed meanwhile
+		}
+	}
 }
 
 // formOf reads the form of an open file.

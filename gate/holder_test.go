@@ -6,20 +6,20 @@
 package gate
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -31,18 +31,22 @@ import (
 	"github.com/jurat-dev/jurat/internal/require"
 )
 
-// The process that holds a gate can start no program. So the test binary is
-// also the holder: it runs gate and sensor as the agent does, and prints a line
-// for each exec. It is the programs that tests watch, too.
+// patience bounds everything a test waits for: a test that waits longer failed.
+const patience = 30 * time.Second
+
+// The test binary is the holder, too, and the programs that tests watch.
 var actors = map[string]func(args []string) error{
-	"holder":  holder,
 	"threads": execAmongThreads,
 	"hidden":  execHiddenScript,
 	"loop":    execLoop,
-	"forks":   forkUnderGate,
+	"open":    openUnprivileged,
 }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == HolderCommand {
+		fmt.Fprintln(os.Stderr, "holder:", Hold(HolderConn, newHasher()))
+		os.Exit(1)
+	}
 	if name := os.Getenv("GATE_ACTOR"); name != "" {
 		os.Unsetenv("GATE_ACTOR")
 		if err := actors[name](os.Args[1:]); err != nil {
@@ -54,34 +58,146 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func actor(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", args...)
+func actor(t testing.TB, name string, args ...string) *exec.Cmd {
+	cmd := command(t, "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), "GATE_ACTOR="+name)
 	cmd.Stderr = os.Stderr
 	return cmd
 }
 
-// holding is what a holder is told.
-type holding struct {
-	Only     []string
-	Deadline time.Duration
-	Workers  int
-	Stuck    uint64 // size of files whose digest never comes
-	Slow     uint64 // size of files whose digest comes when the time is up
+// command is a program that is killed when a test waits too long for it.
+func command(t testing.TB, path string, args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return exec.CommandContext(ctx, path, args...)
 }
 
-// line is what a holder says about one exec.
-type line struct {
-	PID                 uint32
+// hasher is a Digester that remembers what had settled. A file of the size that
+// the environment names gets no digest, or one when the time is up.
+type hasher struct {
+	stuck, slow uint64
+	mu          sync.Mutex
+	known       map[evidence.FileID]evidence.Digest
+}
+
+func newHasher() *hasher {
+	h := &hasher{known: make(map[evidence.FileID]evidence.Digest)}
+	h.stuck, _ = strconv.ParseUint(os.Getenv("GATE_STUCK"), 10, 64)
+	h.slow, _ = strconv.ParseUint(os.Getenv("GATE_SLOW"), 10, 64)
+	return h
+}
+
+func (h *hasher) Digest(ctx context.Context, fd int) (evidence.FileID, evidence.Value[evidence.Digest]) {
+	var before, after unix.Stat_t
+	unix.Fstat(fd, &before)
+	id := identity(&before)
+	h.mu.Lock()
+	d, ok := h.known[id]
+	h.mu.Unlock()
+	switch {
+	case ok && h.stuck == 1: // known, and yet it does not come: the reader itself hangs
+		select {}
+	case ok:
+		return id, evidence.Known(d)
+	case h.stuck != 0 && id.Size == h.stuck:
+		select {}
+	case h.slow != 0 && id.Size == h.slow:
+		<-ctx.Done()
+		return id, evidence.Unknown[evidence.Digest](ReasonDeadline)
+	}
+	sum := sha256.New()
+	io.Copy(sum, io.NewSectionReader(readerAt(fd), 0, 1<<40))
+	unix.Fstat(fd, &after)
+	if identity(&after) != id {
+		return id, evidence.Unknown[evidence.Digest]("raced")
+	}
+	d = evidence.Digest{Algorithm: "sha-256", Value: sum.Sum(nil), Source: evidence.SourceCache}
+	h.mu.Lock()
+	h.known[id] = d
+	h.mu.Unlock()
+	return id, evidence.Known(d)
+}
+
+type readerAt int
+
+func (fd readerAt) ReadAt(b []byte, at int64) (int, error) {
+	n, err := unix.Pread(int(fd), b, at)
+	if n == 0 && err == nil {
+		return 0, io.EOF
+	}
+	return max(n, 0), err
+}
+
+// hub keeps the execs that the sensor records, for whoever asks.
+var hub struct {
+	once  sync.Once
+	mu    sync.Mutex
+	execs map[uint32][]*bpf.Event
+	err   error // of reading
+	none  error // why there is no sensor
+}
+
+func startHub() {
+	sensor, err := bpf.Open(bpf.Options{Canary: []string{"/bin/true"}})
+	hub.execs, hub.none = make(map[uint32][]*bpf.Event), err
+	if err != nil {
+		return
+	}
+	go func() {
+		for {
+			ev := new(bpf.Event)
+			err := sensor.Read(ev)
+			if errors.Is(err, bpf.ErrNoEvent) {
+				continue
+			}
+			hub.mu.Lock()
+			hub.err = err
+			if err == nil && ev.Kind == bpf.KindExec {
+				pid := ev.Process.Instance.PID
+				hub.execs[pid] = append(hub.execs[pid], ev)
+			}
+			hub.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// nextExec returns the next exec of that process, but for an actor's own.
+func nextExec(t testing.TB, pid int) *bpf.Event {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		hub.mu.Lock()
+		err, all := hub.err, hub.execs[uint32(pid)]
+		var ev *bpf.Event
+		for len(all) > 0 && ev == nil {
+			ev, all = all[0], all[1:]
+			if ev.Program.Filename.String() == "/proc/self/exe" {
+				ev = nil
+			}
+		}
+		hub.execs[uint32(pid)] = all
+		hub.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev != nil {
+			return ev
+		}
+	}
+	t.Fatalf("no exec of process %d was recorded", pid)
+	return nil
+}
+
+// answered is what the gate says about one exec.
+type answered struct {
 	Filename            string
 	Reason              string // why there is no verdict
 	Exe, Script, Loader part
-	Counts              *Counts
-	Err                 string
 }
 
 type part struct {
-	Inode  uint64
 	Digest string
 	Reason string // why Digest, or the whole part, is unknown
 }
@@ -100,146 +216,15 @@ func partOf(v evidence.Value[*File]) part {
 func partOfFile(f *File) part {
 	d, ok := f.Digest.Get()
 	if !ok {
-		return part{Inode: f.ID.Inode, Reason: f.Digest.String()}
+		return part{Reason: f.Digest.Reason()}
 	}
-	return part{Inode: f.ID.Inode, Digest: hex.EncodeToString(d.Value)}
+	return part{Digest: hex.EncodeToString(d.Value)}
 }
 
-func holder(args []string) error {
-	var c holding
-	if err := json.Unmarshal([]byte(args[0]), &c); err != nil {
-		return err
-	}
-	sensor, err := bpf.Open(bpf.Options{Canary: []string{"/bin/true"}})
-	if err != nil {
-		return err
-	}
-	g, err := Open(Options{Digester: &hasher{c: c, known: make(map[evidence.FileID]evidence.Digest)}, Deadline: c.Deadline, Workers: c.Workers, Only: c.Only})
-	if err != nil {
-		return err
-	}
-	var mu sync.Mutex
-	out := json.NewEncoder(os.Stdout)
-	print := func(l line) {
-		mu.Lock()
-		defer mu.Unlock()
-		out.Encode(l)
-	}
-	counts := g.Counts()
-	print(line{Counts: &counts})
-	go func() {
-		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-			switch in.Text() {
-			case "counts":
-				counts := g.Counts()
-				print(line{Counts: &counts, Err: fmt.Sprint(g.Err())})
-			case "close":
-				if err := g.Close(); err != nil {
-					print(line{Err: err.Error()})
-				}
-				counts := g.Counts()
-				print(line{Counts: &counts, Err: fmt.Sprint(g.Err())})
-			}
-		}
-		os.Exit(0)
-	}()
-	for {
-		var ev bpf.Event
-		if err := sensor.Read(&ev); errors.Is(err, bpf.ErrNoEvent) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		switch who := ev.Process.Instance; ev.Kind {
-		case bpf.KindExec:
-			if l := lineOf(g, &ev); l.Filename != "/proc/self/exe" { // an actor
-				print(l)
-			}
-		case bpf.KindExit:
-			g.Forget(Process{PID: who.PID, PidfdInode: who.PidfdInode, Start: who.Start})
-		}
-	}
-}
-
-func lineOf(g *Gate, ev *bpf.Event) line {
-	p, who := &ev.Program, ev.Process.Instance
-	id := func(f *bpf.File) evidence.FileID {
-		return evidence.FileID{Device: f.Device, Inode: f.Inode, Ctime: f.Ctime, Size: f.Size}
-	}
-	l := line{PID: who.PID, Filename: p.Filename.String()}
-	v := g.Exec(&Record{
-		Process: Process{PID: who.PID, PidfdInode: who.PidfdInode, Start: who.Start}, At: ev.Time,
-		Exe: id(&p.File), Text: id(&p.Backing), Stacked: p.File.Magic == unix.OVERLAYFS_SUPER_MAGIC,
-		Scripted: p.Filename.String() != p.Interp.String(), Interpreter: p.Interp.String(), Cut: ev.Flags.Has(bpf.FlagInterpCut),
-	})
-	got, ok := v.Get()
-	if !ok {
-		l.Reason = v.Reason()
-		return l
-	}
-	l.Exe, l.Script, l.Loader = partOfFile(&got.Executable), partOf(got.Script), partOf(got.Loader)
-	return l
-}
-
-// hasher is a Digester that remembers what had settled.
-type hasher struct {
-	c     holding
-	mu    sync.Mutex
-	known map[evidence.FileID]evidence.Digest
-}
-
-func (h *hasher) Digest(ctx context.Context, fd int) (evidence.FileID, evidence.Value[evidence.Digest]) {
-	var before, after unix.Stat_t
-	unix.Fstat(fd, &before)
-	id := identity(&before)
-	h.mu.Lock()
-	d, ok := h.known[id]
-	h.mu.Unlock()
-	switch {
-	case ok:
-		return id, evidence.Known(d)
-	case h.c.Stuck != 0 && id.Size == h.c.Stuck:
-		select {}
-	case h.c.Slow != 0 && id.Size == h.c.Slow:
-		<-ctx.Done()
-		return id, evidence.Unknown[evidence.Digest](ReasonDeadline)
-	}
-	settled := time.Since(time.Unix(0, id.Ctime)) > 50*time.Millisecond
-	sum := sha256.New()
-	io.Copy(sum, io.NewSectionReader(readerAt(fd), 0, 1<<40))
-	unix.Fstat(fd, &after)
-	if identity(&after) != id {
-		return id, evidence.Unknown[evidence.Digest]("raced")
-	}
-	d = evidence.Digest{Algorithm: "sha-256", Value: sum.Sum(nil), Source: evidence.SourceCache}
-	if settled {
-		h.mu.Lock()
-		h.known[id] = d
-		h.mu.Unlock()
-	}
-	return id, evidence.Known(d)
-}
-
-type readerAt int
-
-func (fd readerAt) ReadAt(b []byte, at int64) (int, error) {
-	n, err := unix.Pread(int(fd), b, at)
-	if n == 0 && err == nil {
-		return 0, io.EOF
-	}
-	return max(n, 0), err
-}
-
-// held is a holder as a test sees it.
-type held struct {
-	t    testing.TB
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	mu   sync.Mutex
-	cond *sync.Cond
-	said map[uint32][]line
-	cnts []line
-	gone bool
+// gated is a gate under test; it ends with the test.
+type gated struct {
+	*Gate
+	t testing.TB
 }
 
 func need(t testing.TB) {
@@ -254,104 +239,87 @@ func need(t testing.TB) {
 	unix.Close(fd)
 }
 
-// gated starts a holder; it ends with the test.
-func gated(t testing.TB, c holding) *held {
+func openGate(t testing.TB, o Options) *gated {
 	t.Helper()
 	need(t)
-	text, _ := json.Marshal(c)
-	h := &held{t: t, cmd: actor("holder", string(text)), said: make(map[uint32][]line)}
-	h.cond = sync.NewCond(&h.mu)
-	h.in, _ = h.cmd.StdinPipe()
-	out, _ := h.cmd.StdoutPipe()
-	if err := h.cmd.Start(); err != nil {
+	require.Loads(t)
+	hub.once.Do(startHub)
+	require.Need(t, "bpf", hub.none)
+	o.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	g, err := Open(t.Context(), o)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.kill)
-	go h.listen(out)
-	h.counts()
-	return h
+	t.Cleanup(g.Close)
+	return &gated{g, t}
 }
 
-func (h *held) listen(out io.Reader) {
-	for dec := json.NewDecoder(out); ; {
-		var l line
-		err := dec.Decode(&l)
-		h.mu.Lock()
-		switch {
-		case err != nil:
-			h.gone = true
-		case l.Counts != nil || l.Err != "":
-			h.cnts = append(h.cnts, l)
-		default:
-			h.said[l.PID] = append(h.said[l.PID], l)
-		}
-		h.cond.Broadcast()
-		h.mu.Unlock()
-		if err != nil {
-			return
-		}
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Logf("%s", bytes.TrimSpace(b))
+	return len(b), nil
+}
+
+// next returns what the gate says about the next exec of that process.
+func (g *gated) next(pid int) answered {
+	g.t.Helper()
+	ev := nextExec(g.t, pid)
+	l := answered{Filename: ev.Program.Filename.String()}
+	got, ok := g.of(ev).Get()
+	if !ok {
+		l.Reason = ReasonNoVerdict
+		return l
 	}
-}
-
-// wait waits until there is something to say, for as long as that takes: a
-// holder that is gone says nothing more.
-func (h *held) wait(ready func() bool) {
-	h.t.Helper()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for !ready() {
-		if h.gone {
-			h.t.Fatal("the holder is gone")
-		}
-		h.cond.Wait()
-	}
-}
-
-// next returns the next line about that process.
-func (h *held) next(pid int) (l line) {
-	h.t.Helper()
-	h.wait(func() bool {
-		lines := h.said[uint32(pid)]
-		if len(lines) == 0 {
-			return false
-		}
-		l, h.said[uint32(pid)] = lines[0], lines[1:]
-		return true
-	})
+	l.Exe, l.Script, l.Loader = partOfFile(&got.Executable), partOf(got.Script), partOf(got.Loader)
 	return l
 }
 
-// counts returns what the holder says for a command, or at its start.
-func (h *held) counts() (c Counts) {
-	h.t.Helper()
-	h.wait(func() bool {
-		if len(h.cnts) == 0 {
-			return false
-		}
-		if e := h.cnts[0].Err; e != "" && e != "<nil>" {
-			h.t.Errorf("the holder says: %s", e)
-		}
-		c, h.cnts = *h.cnts[0].Counts, h.cnts[1:]
-		return true
+func (g *gated) of(ev *bpf.Event) evidence.Value[Verdict] {
+	p, who := &ev.Program, ev.Process.Instance
+	id := func(f *bpf.File) evidence.FileID {
+		return evidence.FileID{Device: f.Device, Inode: f.Inode, Ctime: f.Ctime, Size: f.Size}
+	}
+	return g.Exec(&Record{
+		Process: Process{PID: who.PID, PidfdInode: who.PidfdInode, Start: who.Start}, At: ev.Time,
+		Exe: id(&p.File), Text: id(&p.Backing), Stacked: p.File.Magic == unix.OVERLAYFS_SUPER_MAGIC,
+		Scripted: p.Filename.String() != p.Interp.String(), Interpreter: p.Interp.String(), Cut: ev.Flags.Has(bpf.FlagInterpCut),
 	})
-	return c
 }
 
-func (h *held) tell(command string) Counts {
-	h.t.Helper()
-	fmt.Fprintln(h.in, command)
-	return h.counts()
+// holder returns the process number of a holder that holds.
+func (g *gated) holder() int {
+	g.t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		g.mu.Lock()
+		pid, conn := g.pid, g.conn
+		g.mu.Unlock()
+		if conn >= 0 {
+			return pid
+		}
+	}
+	g.t.Fatal("no holder")
+	return 0
 }
 
-func (h *held) kill() {
-	h.cmd.Process.Kill()
-	h.cmd.Wait()
+// gone waits until a holder is dead and the gate knows.
+func (g *gated) gone(pid int) {
+	g.t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		g.mu.Lock()
+		now, conn := g.pid, g.conn
+		g.mu.Unlock()
+		if now != pid || conn < 0 {
+			return
+		}
+	}
+	g.t.Fatalf("holder %d did not end", pid)
 }
 
 // run runs a program and returns its pid and exit code.
 func run(t testing.TB, path string, args ...string) (pid, code int) {
 	t.Helper()
-	cmd := exec.Command(path, args...)
+	cmd := command(t, path, args...)
 	cmd.Stderr = os.Stderr
 	err := cmd.Run()
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
@@ -408,9 +376,8 @@ func put(t testing.TB, path string, data []byte) string {
 
 // stage is a file system of its own with programs on it.
 type stage struct {
-	dir                          string
-	static, dynamic, ld, script  string // digests
-	nested, program, interpreter string
+	dir                                 string
+	static, dynamic, ld, script, nested string // digests
 }
 
 // mounted returns a new tmpfs.

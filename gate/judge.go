@@ -9,27 +9,26 @@ import (
 	"github.com/jurat-dev/jurat/evidence"
 )
 
-// Exec returns what was held for an exec that the kernel recorded, and forgets
+// exec returns what was held for an exec that the kernel recorded, and forgets
 // it. Everything held for the same process before is of execs that failed.
 //
 // The times of the two are from one clock. A file is held before the exec it
 // is for is recorded, and one for the next exec after: so records may be read
 // late, and still each finds its own.
-func (p *Pairing) Exec(r *Record) evidence.Value[Verdict] {
-	var line []*Held
+func (p *pairing) exec(r *Record) evidence.Value[Verdict] {
+	var line []*kept
 	p.mu.Lock()
-	free := p.take(r.Process, r.At, &line)
+	p.take(r.Process, r.At, &line)
 	lost := p.lost
 	p.mu.Unlock()
-	release(free)
 	return judge(r, steps(line), lost)
 }
 
 // step is one file the kernel opened to execute: on overlayfs it was held
 // again, as the file below.
-type step struct{ top, under *Held }
+type step struct{ top, under *kept }
 
-func steps(line []*Held) []step {
+func steps(line []*kept) []step {
 	var all []step
 	for _, h := range line {
 		if n := len(all); n > 0 && all[n-1].covers(h) {
@@ -42,12 +41,12 @@ func steps(line []*Held) []step {
 }
 
 // covers reports whether h is the file below the overlay's, or below that.
-func (s *step) covers(h *Held) bool {
+func (s *step) covers(h *kept) bool {
 	top := &s.top.file
 	if s.under != nil {
 		top = &s.under.file
 	}
-	return top.Stacked && h.settled && h.file.ID.Device != top.ID.Device && h.file.ID.Ctime == top.ID.Ctime && h.file.ID.Size == top.ID.Size
+	return top.Stacked && h.file.ID.Device != top.ID.Device && h.file.ID.Ctime == top.ID.Ctime && h.file.ID.Size == top.ID.Size
 }
 
 func (s *step) closed() bool { return s.top.closed || s.under != nil && s.under.closed }
@@ -87,7 +86,6 @@ func judge(r *Record, all []step, lost uint64) evidence.Value[Verdict] {
 		return evidence.Unknown[Verdict](ReasonNoVerdict)
 	}
 	return evidence.Known(Verdict{
-		Process: r.Process, At: all[len(all)-1].top.at,
 		Executable: all[at].file(), Loader: loader(&all[at], all[at+1:]), Script: script(r, all[:at+1], lost),
 	})
 }
@@ -99,7 +97,7 @@ func loader(exe *step, after []step) evidence.Value[*File] {
 		return evidence.Known[*File](nil)
 	case exe.top.file.Form != FormDynamic || len(after) > 1:
 		return evidence.Unknown[*File](ReasonAmbiguous)
-	case len(after) == 0 || !after[0].top.settled:
+	case len(after) == 0:
 		return evidence.Unknown[*File](ReasonNoVerdict)
 	}
 	f := after[0].file()

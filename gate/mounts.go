@@ -107,7 +107,7 @@ func inert(kind string) bool {
 // ("/proc/self"), and returns those it could not mark. A mark that is there
 // already is made again: the number of a superblock is used again once it is
 // gone, and its mark went with it.
-func (g *Gate) markMounts(proc string) ([]Blind, error) {
+func (h *holder) markMounts(proc string) ([]Blind, error) {
 	data, err := os.ReadFile(proc + "/mountinfo")
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (g *Gate) markMounts(proc string) ([]Blind, error) {
 		if marked[m.device] || inert(m.kind) {
 			continue
 		}
-		reason := g.markMount(root, m, byID)
+		reason := h.markMount(root, m, byID)
 		if reason == "" {
 			marked[m.device] = true
 			delete(blind, m.device)
@@ -151,7 +151,7 @@ func (g *Gate) markMounts(proc string) ([]Blind, error) {
 }
 
 // markMount marks the file system of one mount. It returns why not.
-func (g *Gate) markMount(root int, m *mount, byID map[int]*mount) string {
+func (h *holder) markMount(root int, m *mount, byID map[int]*mount) string {
 	if remote(m.kind) {
 		return BlindRemote
 	}
@@ -173,7 +173,7 @@ func (g *Gate) markMount(root int, m *mount, byID map[int]*mount) string {
 		return BlindHidden
 	}
 	defer unix.Close(fd)
-	if err := g.mark(fd); err != nil {
+	if err := h.mark(fd); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -232,8 +232,8 @@ func openMount(root int, m *mount) (int, error) {
 }
 
 // mark has every exec of a file on the file system of fd held.
-func (g *Gate) mark(fd int) error {
-	err := unix.FanotifyMark(g.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd))
+func (h *holder) mark(fd int) error {
+	err := unix.FanotifyMark(h.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd))
 	if err != nil {
 		return fmt.Errorf("marking it: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 
 // Why a verdict, or a part of it, is unknown.
 const (
-	ReasonNoVerdict = "no-verdict"     // the file that runs was not held: the gate was dead, overrun, or cannot see the file
+	ReasonNoVerdict = "no-verdict"     // the file that runs was not held: the holder was dead, or cannot see the file
 	ReasonDeadline  = "deadline"       // it was held, and let go before its digest was known
 	ReasonOverrun   = "gate-overrun"   // it was let go at once: more were held than there are places for
 	ReasonAmbiguous = "gate-ambiguous" // several threads were at it, or what the gate and the kernel saw does not fit together
@@ -49,8 +49,6 @@ type Record struct {
 
 // Verdict is what was held, measured and let go for one exec, before it ran.
 type Verdict struct {
-	Process    Process
-	At         uint64 // when the last of the files was held, nanoseconds since boot
 	Executable File
 	// Script is the file the kernel was told to run and went from to its
 	// interpreter; nil where the executable was run by itself.
@@ -58,192 +56,128 @@ type Verdict struct {
 	Loader evidence.Value[*File] // nil: the executable names none
 }
 
-// Watch is a file being watched for its being closed.
-type Watch interface{ Release() }
-
-// Held is one file that was, or is, held for a process. Its fields belong to
-// the Pairing it is in.
-type Held struct {
-	process    Process
-	at         uint64
-	file       File
-	settled    bool   // file is set
-	watched    bool   // its being closed is, or was, watched
-	closed     bool   // the process closed it: the exec it was opened for failed
-	thread     uint32 // which opened it; 0: not asked, or more than one was in exec
-	watch      Watch
-	prev, next *Held // of all, oldest first
+// held is what the holder says of one file it has let go.
+type held struct {
+	process Process
+	at      uint64 // while it was held, nanoseconds since boot
+	thread  uint32 // which opened it; 0: not asked, or more than one was in exec
+	watched bool   // its being closed is told
+	file    File
 }
 
-// Pairing finds the files that were held for an exec the kernel recorded. It
+// kept is a held file that no exec was found for yet.
+type kept struct {
+	held
+	closed     bool  // the process closed it: the exec it was opened for failed
+	prev, next *kept // of all, oldest first
+}
+
+// pairing finds the files that were held for an exec the kernel recorded. It
 // does nothing else: no clock, no file, no process.
 //
-// It fails closed. The gate lets everything through once its holder dies, so a
-// record for which nothing was held is the normal sign of a gate that was not
-// there: [Pairing.Exec] then answers unknown. That a script was opened says
-// nothing yet, for the exec may have failed after that and another one, out of
-// the gate's sight, gone on to the same interpreter. So a script counts only if
-// it was watched, was not closed before its interpreter was opened, nothing
-// else was opened between the two, no event was lost since, and both were
-// opened by one thread.
-type Pairing struct {
+// It fails closed. The kernel lets everything through once the holder dies, so
+// a record for which nothing was held is the normal sign of a gate that was not
+// there: exec then answers unknown. That a script was opened says nothing yet,
+// for the exec may have failed after that and another one, out of the gate's
+// sight, gone on to the same interpreter. So a script counts only if it was
+// watched, was not closed before its interpreter was opened, nothing else was
+// opened between the two, no event was lost since, and both were opened by one
+// thread.
+type pairing struct {
 	limit int
 
 	mu    sync.Mutex // guards everything below
-	lines map[uint32][]*Held
-	ring  Held // sentinel: next is the oldest
+	lines map[uint32][]*kept
+	ring  kept // sentinel: next is the oldest
 	count int
 	lost  uint64 // time of the last loss; 0: none
 }
 
-// NewPairing returns a Pairing that remembers at most limit files. The oldest
-// make room: an exec whose files are forgotten has no verdict.
-func NewPairing(limit int) *Pairing {
-	p := &Pairing{limit: limit, lines: make(map[uint32][]*Held)}
+// newPairing returns a pairing that keeps at most limit files. The oldest make
+// room: an exec whose files are forgotten has no verdict.
+func newPairing(limit int) *pairing {
+	p := &pairing{limit: limit, lines: make(map[uint32][]*kept)}
 	p.ring.prev, p.ring.next = &p.ring, &p.ring
 	return p
 }
 
-// Begin takes in that a file is held for a process, in the order in which the
-// kernel held them. at is a time while it is.
-func (p *Pairing) Begin(who Process, at uint64) *Held {
-	h := &Held{process: who, at: at}
-	p.mu.Lock()
-	line := p.lines[who.PID]
-	var free []Watch
-	if len(line) > 0 { // the file before has done its part
-		free = line[len(line)-1].unwatch(free)
-	}
-	for p.count >= p.limit {
-		free = p.drop(p.ring.next, free)
-	}
-	h.prev, h.next = p.ring.prev, &p.ring
-	h.prev.next, h.next.prev = h, h
-	p.count++
-	p.lines[who.PID] = append(p.lines[who.PID], h)
-	p.mu.Unlock()
-	release(free)
-	return h
-}
-
-// Follows reports whether the file before this one asks for an interpreter
-// still: then it matters who else in the process is in exec.
-func (p *Pairing) Follows(h *Held) bool {
+// add takes in a file that was held. Of one process, files may come in another
+// order than the kernel held them in: what was measured first was said first.
+func (p *pairing) add(h held) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	line := p.lines[h.process.PID]
-	for i := len(line) - 1; i > 0; i-- {
-		if line[i] == h {
-			before := line[i-1]
-			return before.process.is(h.process) && before.settled && !before.closed && !before.file.Form.program()
-		}
+	for p.count >= p.limit {
+		p.drop(p.ring.next)
 	}
-	return false
+	k := &kept{held: h, prev: p.ring.prev, next: &p.ring}
+	k.prev.next, k.next.prev = k, k
+	p.count++
+	line := append(p.lines[h.process.PID], k)
+	for i := len(line) - 1; i > 0 && line[i].at < line[i-1].at; i-- {
+		line[i], line[i-1] = line[i-1], line[i]
+	}
+	p.lines[h.process.PID] = line
 }
 
-// Settle says which file it is that is held, before it is let go, and which
-// thread opened it, 0 if that is not known. w, if not nil, watches the file:
-// Closed will be called when it is closed.
-func (p *Pairing) Settle(h *Held, f File, thread uint32, w Watch) {
-	p.mu.Lock()
-	h.file, h.settled, h.thread, h.watched = f, true, thread, w != nil
-	line := p.lines[h.process.PID]
-	last := len(line) > 0 && line[len(line)-1] == h
-	if last {
-		h.watch = w
-	}
-	p.mu.Unlock()
-	if !last && w != nil { // it came too late to matter
-		w.Release()
-	}
-}
-
-// Closed takes in that a process closed a file that is watched. It matters as
+// close takes in that a process closed a file that is watched. It matters as
 // long as nothing else was opened after that file.
-func (p *Pairing) Closed(who Process, device, inode uint64) {
+func (p *pairing) close(who Process, device, inode uint64) {
 	p.mu.Lock()
-	var free []Watch
+	defer p.mu.Unlock()
 	line := p.lines[who.PID]
 	last := line[max(0, len(line)-1):]
 	if n := len(line); n > 1 && (&step{top: line[n-2]}).covers(line[n-1]) {
 		last = line[n-2:]
 	}
-	for _, h := range last {
-		if h.process.is(who) && h.file.ID.Device == device && h.file.ID.Inode == inode {
-			h.closed = true
-			free = h.unwatch(free)
+	for _, k := range last {
+		if k.process.is(who) && k.file.ID.Device == device && k.file.ID.Inode == inode {
+			k.closed = true
 		}
 	}
-	p.mu.Unlock()
-	release(free)
 }
 
-// Lost takes in that events are missing that happened before the time at.
-func (p *Pairing) Lost(at uint64) {
+// lose takes in that events are missing that happened before the time at.
+func (p *pairing) lose(at uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lost = max(p.lost, at)
 }
 
-// Forget drops what was held for a process that has ended.
-func (p *Pairing) Forget(who Process) {
-	p.mu.Lock()
-	free := p.take(who, ^uint64(0), nil)
-	p.mu.Unlock()
-	release(free)
-}
-
-// Len returns how many files are remembered.
-func (p *Pairing) Len() int {
+// forget drops what was held for a process that has ended.
+func (p *pairing) forget(who Process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.count
+	p.take(who, ^uint64(0), nil)
 }
 
 // take removes what was held for a process before the time before, and adds it
 // to line if that is not nil; the caller holds mu.
-func (p *Pairing) take(who Process, before uint64, line *[]*Held) (free []Watch) {
-	for _, h := range append([]*Held(nil), p.lines[who.PID]...) {
-		if h.at < before && h.process.is(who) {
+func (p *pairing) take(who Process, before uint64, line *[]*kept) {
+	for _, k := range append([]*kept(nil), p.lines[who.PID]...) {
+		if k.at < before && k.process.is(who) {
 			if line != nil {
-				*line = append(*line, h)
+				*line = append(*line, k)
 			}
-			free = p.drop(h, free)
+			p.drop(k)
 		}
 	}
-	return free
 }
 
 // drop removes one; the caller holds mu.
-func (p *Pairing) drop(h *Held, free []Watch) []Watch {
-	line := p.lines[h.process.PID]
+func (p *pairing) drop(k *kept) {
+	line := p.lines[k.process.PID]
 	for i := range line {
-		if line[i] == h {
+		if line[i] == k {
 			line = append(line[:i:i], line[i+1:]...)
 			break
 		}
 	}
 	if len(line) == 0 {
-		delete(p.lines, h.process.PID)
+		delete(p.lines, k.process.PID)
 	} else {
-		p.lines[h.process.PID] = line
+		p.lines[k.process.PID] = line
 	}
-	h.prev.next, h.next.prev = h.next, h.prev
-	h.prev, h.next = nil, nil
+	k.prev.next, k.next.prev = k.next, k.prev
+	k.prev, k.next = nil, nil
 	p.count--
-	return h.unwatch(free)
-}
-
-func (h *Held) unwatch(free []Watch) []Watch {
-	if h.watch != nil {
-		free = append(free, h.watch)
-		h.watch = nil
-	}
-	return free
-}
-
-func release(free []Watch) {
-	for _, w := range free {
-		w.Release()
-	}
 }
