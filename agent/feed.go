@@ -90,9 +90,12 @@ func (a *Agent) publish(e *evidence.Entry) {
 	if !a.feed.active() {
 		return
 	}
-	ev := local.Event{Time: a.wall(e.At), Entry: e}
-	if e.Instance != nil {
-		ev.Command = a.table.command(*e.Instance)
+	ev := local.Event{Time: a.wall(e.At), Entry: e, Instance: e.Instance}
+	if e.Exec != nil { // by now it may run something else, or be gone
+		ev.UID = &e.Exec.Creds.UID
+		a.describe(&ev, e.Exec.CgroupID)
+	} else {
+		a.describe(&ev, 0)
 	}
 	a.feed.tell(ev)
 }
@@ -102,19 +105,35 @@ func (a *Agent) note(i evidence.Instance, format string, args ...any) {
 	if !a.feed.active() {
 		return
 	}
-	a.feed.tell(local.Event{Time: a.now().UnixNano(), Command: a.table.command(i), Note: i.String() + ": " + fmt.Sprintf(format, args...)})
+	ev := local.Event{Time: a.now().UnixNano(), Instance: &i, Note: fmt.Sprintf(format, args...)}
+	a.describe(&ev, 0)
+	a.feed.tell(ev)
+}
+
+// describe says who the process of an event is. cgroup is where it was at the
+// event; 0: where it is now.
+func (a *Agent) describe(ev *local.Event, cgroup uint64) {
+	if ev.Instance == nil {
+		return
+	}
+	p, ok := a.table.copyOf(*ev.Instance)
+	if ok {
+		ev.Path, _ = p.program.path()
+		ev.Command = p.program.image.Value().command
+		if ev.UID == nil {
+			uid := p.program.creds.Value().UID
+			ev.UID = &uid
+		}
+		if cgroup == 0 {
+			cgroup = p.cgroup
+		}
+	}
+	if cgroup != 0 {
+		place := a.meter.Place(cgroup)
+		ev.Unit, ev.Container = place.Unit, place.Container
+	}
 }
 
 // wall returns the time of day of a moment since boot, in nanoseconds since
 // 1970: by the clock as it is set now.
 func (a *Agent) wall(at uint64) int64 { return a.now().UnixNano() - int64(a.boot()-at) }
-
-// command returns what the process calls itself: a hint.
-func (t *table) command(i evidence.Instance) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if p := t.find(i); p != nil {
-		return p.program.image.Value().command
-	}
-	return ""
-}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +19,24 @@ import (
 	"github.com/jurat-dev/jurat/measure"
 )
 
-// maxListed is how many processes or files fit into one answer: each takes
-// about 500 bytes, some a few thousand.
-const maxListed = 12000
+// maxListed bounds what one answer lists, in bytes: what texts take once they
+// are JSON is reckoned at its worst, six bytes for one. A process with a long
+// path must not hide the others.
+const maxListed = local.MaxAnswer - 1<<20
+
+// What one element of a list takes beside its texts, and one taint, at most.
+const (
+	listedFrame = 900
+	taintFrame  = 400
+)
+
+func textSize(texts ...string) int {
+	n := 0
+	for _, t := range texts {
+		n += 6*len(t) + 3
+	}
+	return n
+}
 
 // list returns the processes of the table by pid, as copies: what they point
 // to is shared and does not change.
@@ -35,12 +51,20 @@ func (t *table) list() []process {
 	return out
 }
 
-// processes answers OpProcesses.
-func (a *Agent) processes() *local.Processes {
+// processes answers OpProcesses: those from a pid on.
+func (a *Agent) processes(from uint32) *local.Processes {
 	all := a.table.list()
-	out := &local.Processes{Processes: make([]local.Process, 0, min(len(all), maxListed)), More: len(all) > maxListed}
-	for k := range all[:min(len(all), maxListed)] {
-		out.Processes = append(out.Processes, a.summary(&all[k]))
+	first, _ := slices.BinarySearchFunc(all, from, func(p process, pid uint32) int { return cmp.Compare(p.instance.PID, pid) })
+	out := &local.Processes{Processes: []local.Process{}}
+	size := 0
+	for k := range all[first:] {
+		s := a.summary(&all[first+k])
+		size += listedFrame + textSize(s.Arguments...) + textSize(s.Path, s.Script, s.Command, s.Cgroup, s.Unit, s.Container) + taintFrame*len(s.Taints)
+		if size > maxListed {
+			out.More = true
+			break
+		}
+		out.Processes = append(out.Processes, s)
 	}
 	return out
 }
@@ -61,6 +85,9 @@ func (a *Agent) summary(p *process) local.Process {
 		s.Taints = []local.Spoilt{}
 	}
 	s.Path, s.Script = p.program.path()
+	if p.program.arguments != "" {
+		s.Arguments = strings.Split(strings.TrimSuffix(p.program.arguments, "\x00"), "\x00")
+	}
 	place := a.meter.Place(p.cgroup)
 	s.Cgroup, s.Unit, s.Container = place.Cgroup, place.Unit, place.Container
 	measured := p.program.measured()
@@ -102,8 +129,12 @@ func (a *Agent) measurements() *local.Measurements {
 	slices.SortFunc(out.Files, func(x, y local.Measured) int {
 		return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.ID.Device, y.ID.Device), cmp.Compare(x.ID.Inode, y.ID.Inode))
 	})
-	if len(out.Files) > maxListed {
-		out.Files, out.More = out.Files[:maxListed], true
+	size := 0
+	for k := range out.Files {
+		if size += listedFrame + textSize(out.Files[k].Path); size > maxListed {
+			out.Files, out.More = out.Files[:k], true
+			break
+		}
 	}
 	return out
 }

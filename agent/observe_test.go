@@ -5,6 +5,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -51,10 +52,10 @@ func TestProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := r.client().Processes(t.Context())
-	if err != nil || all.More || len(all.Processes) != 2 {
+	if err != nil || len(all) != 2 {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	self, made := all.Processes[0], all.Processes[1]
+	self, made := all[0], all[1]
 	if self.Instance.PID != uint32(os.Getpid()) || self.Standing != local.StandingMeasured || self.Holds != 1 || self.Path != "/bin/agent" {
 		t.Errorf("%+v", self)
 	}
@@ -66,6 +67,35 @@ func TestProcesses(t *testing.T) {
 	}
 	if !r.logged("by="+by.String()) || !r.logged("by_program=/bin/agent") {
 		t.Error("the log does not say who did it")
+	}
+}
+
+// TestProcessesInParts: more than one answer takes is asked for in parts, and
+// long names make the parts smaller.
+func TestProcessesInParts(t *testing.T) {
+	r := newRig(t).start()
+	const count = 3000
+	command := strings.Repeat("\x01", 15)
+	for k := range uint32(count) {
+		i := evidence.Instance{PID: 700000 + k, Start: 1, Generation: 1}
+		e := measure.Exec{Instance: i, Filename: strings.Repeat("\x01", 500)}
+		r.agent.table.exec(newProgram(&e, command))
+	}
+	first := r.agent.processes(0)
+	if !first.More || len(first.Processes) == 0 {
+		t.Fatalf("%d processes in one answer, more: %v", len(first.Processes), first.More)
+	}
+	if data, err := json.Marshal(first); err != nil || len(data) > local.MaxAnswer {
+		t.Errorf("an answer of %d bytes, at most %d; %v", len(data), local.MaxAnswer, err)
+	}
+	all, err := r.client().Processes(t.Context())
+	if err != nil || len(all) != count {
+		t.Fatalf("%d processes of %d, %v", len(all), count, err)
+	}
+	for k := range all {
+		if all[k].Instance.PID != 700000+uint32(k) {
+			t.Fatalf("process %d is %s", k, all[k].Instance)
+		}
 	}
 }
 
@@ -141,6 +171,9 @@ func TestEvents(t *testing.T) {
 		case ev.Entry == nil && strings.Contains(ev.Note, "credential issued"):
 			kinds = append(kinds, "issued")
 		case ev.Entry != nil:
+			if ev.Entry.Kind == evidence.KindProcess && (ev.UID == nil || ev.Path != "/bin/agent" || *ev.Instance != *ev.Entry.Instance) {
+				t.Errorf("a process that nobody is told of: %+v", ev)
+			}
 			kinds = append(kinds, ev.Entry.Kind.String())
 		}
 	}

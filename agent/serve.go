@@ -190,7 +190,7 @@ func (a *Agent) do(ctx context.Context, r *local.Request, p *peer.Peer, connecto
 func (a *Agent) show(ctx context.Context, r *local.Request) (any, *local.Error) {
 	switch r.Op {
 	case local.OpProcesses:
-		return a.processes(), nil
+		return a.processes(r.PID), nil
 	case local.OpMeasurements:
 		return a.measurements(), nil
 	case local.OpExplain:

@@ -6,11 +6,49 @@ package measure
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/jurat-dev/jurat/evidence"
 )
+
+// lineage returns who made the process, as the agent saw it happen. What one
+// that still lives runs is measured where it was not yet.
+func (m *Meter) lineage(ctx context.Context, f *Facts) evidence.Value[[]evidence.Ancestor] {
+	if len(f.Lineage) > maxAncestors {
+		return evidence.Unknown[[]evidence.Ancestor](reasonTooMany)
+	}
+	out := slices.Clone(f.Lineage)
+	for k := range out {
+		if out[k].Digest.Reason() == reasonNotYet {
+			out[k].Digest = m.runs(ctx, out[k].Instance)
+		}
+	}
+	return evidence.Known(out)
+}
+
+// runs returns the digest of what that very instance runs, if it still does.
+func (m *Meter) runs(ctx context.Context, i evidence.Instance) evidence.Value[evidence.Digest] {
+	pidfd, err := unix.PidfdOpen(int(i.PID), 0)
+	if err != nil {
+		return unread[evidence.Digest](err)
+	}
+	defer unix.Close(pidfd)
+	t, err := m.attach(pidfd)
+	if err != nil {
+		return unread[evidence.Digest](err)
+	}
+	defer t.close()
+	if err := m.check(t, i); err != nil {
+		return unread[evidence.Digest](err)
+	}
+	a, err := m.ancestor(ctx, t)
+	if err != nil || a.Instance.Generation != i.Generation {
+		return evidence.Unknown[evidence.Digest](reasonRaced)
+	}
+	return a.Digest
+}
 
 // ancestors returns the parents of the process up to process 1. The agent's
 // table knows what most of them run; the others are measured now.

@@ -23,13 +23,16 @@ var scopes = []struct{ prefix, runtime string }{
 func containerOf(path string) *evidence.Container {
 	parent, pod := "", ""
 	for name := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
-		if p := podOf(name); p != "" {
-			pod = p
+		above, name := joined(name)
+		for _, n := range []string{above, name} {
+			if p := podOf(n); p != "" {
+				pod = p
+			}
 		}
 		if runtime, id := runtimeOf(name, parent); id != "" {
 			return &evidence.Container{
 				Runtime: runtime, ID: id,
-				Image: evidence.Unknown[string](reasonNotYet), Pod: evidence.Known(pod),
+				Image: evidence.Unknown[string](reasonNotFound), Pod: evidence.Known(pod),
 			}
 		}
 		parent = name
@@ -50,21 +53,32 @@ func runtimeOf(name, parent string) (runtime, id string) {
 	case !containerID(name):
 	case parent == "docker":
 		return "docker", name
-	case podOf(parent) != "":
+	case podOf(parent) != "", parent == "k8s.io", parent == "default": // the last two: containerd's namespaces
 		return "containerd", name
 	}
 	return "", ""
+}
+
+// joined takes apart the name that a runtime set up for systemd gives to a
+// cgroup it makes itself: "PARENT.slice:cri-containerd:ID".
+func joined(name string) (parent, scope string) {
+	parent, rest, ok := strings.Cut(name, ":")
+	prefix, id, ok2 := strings.Cut(rest, ":")
+	if !ok || !ok2 {
+		return "", name
+	}
+	return parent, prefix + "-" + id + ".scope"
 }
 
 // podOf returns the Kubernetes pod a cgroup is named for, "" if none:
 // "podUID", or "kubepods-burstable-podUID.slice" with underscores in the UID.
 func podOf(name string) string {
 	if stem, ok := strings.CutSuffix(name, ".slice"); ok {
-		_, uid, found := strings.Cut(stem, "-pod")
-		if !found || !strings.HasPrefix(stem, "kubepods") {
+		at := strings.LastIndex(stem, "-pod")
+		if at < 0 || !strings.Contains(stem[:at], "kubepods") { // kind puts "kubelet-" before it
 			return ""
 		}
-		return podUID(strings.ReplaceAll(uid, "_", "-"))
+		return podUID(strings.ReplaceAll(stem[at+len("-pod"):], "_", "-"))
 	}
 	uid, ok := strings.CutPrefix(name, "pod")
 	if !ok {
@@ -93,6 +107,7 @@ func (m *Meter) container(cgroup evidence.Value[string], ns evidence.Value[evide
 		return evidence.Unknown[*evidence.Container]("no-cgroup")
 	}
 	if c := containerOf(path); c != nil {
+		m.runtimes.describe(c)
 		return evidence.Known(c)
 	}
 	n, ok := ns.Get()

@@ -49,6 +49,7 @@ func (m *Meter) execFile(ctx context.Context, e *Exec) evidence.Value[evidence.F
 		if f.Digest, ok = m.cached(&s); !ok {
 			f.Digest = m.execDigest(ctx, e)
 		}
+		f.Digest = e.Kernel.confirm(f.Digest)
 	}
 	return evidence.Known(f)
 }

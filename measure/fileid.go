@@ -35,6 +35,7 @@ const (
 	reasonOption       = "interpreter-option"
 	reasonArguments    = "interpreter-arguments"
 	reasonDeclaration  = "declaration-not-trusted"
+	reasonAmbiguous    = "ambiguous"
 	reasonNotFound     = "not-found"
 	reasonReplaced     = "replaced"
 	reasonIncomplete   = "incomplete"

@@ -6,6 +6,8 @@ package measure
 import (
 	"strings"
 	"testing"
+
+	"github.com/jurat-dev/jurat/evidence"
 )
 
 func TestInterpreterOf(t *testing.T) {
@@ -34,9 +36,9 @@ func TestScriptArgument(t *testing.T) {
 		"python3 dir/__main__.py":             "dir/__main__.py",
 		"python3":                             reasonInline,
 		"python3 -":                           reasonInline,
-		"python3 -c pass":                     reasonInline,
-		"python3 -Bcpass x.py":                reasonInline,
-		"python3 -m http.server":              reasonInline,
+		"python3 -c pass":                     "inline pass",
+		"python3 -Bcpass x.py":                "inline pass",
+		"python3 -m http.server":              "module http.server",
 		"python3 -i x.py":                     reasonInline,
 		"python3 -W":                          reasonInline,
 		"python3 --":                          reasonInline,
@@ -48,8 +50,8 @@ func TestScriptArgument(t *testing.T) {
 		"bash -euo pipefail x.sh":             "x.sh",
 		"bash +x --norc x.sh":                 "x.sh",
 		"bash -oe pipefail x.sh":              reasonOption,
-		"bash -c x":                           reasonInline,
-		"bash -ec x":                          reasonInline,
+		"bash -c x":                           "inline x",
+		"bash -ec x":                          "inline x",
 		"bash -s x":                           reasonInline,
 		"bash -i x":                           reasonInline,
 		"bash --rcfile y x.sh":                reasonOption,
@@ -60,15 +62,33 @@ func TestScriptArgument(t *testing.T) {
 		"node --max-old-space-size 9 x.js":    reasonOption,
 		"node -r ./y.js x.js":                 reasonOption,
 		"node --require=y x.js":               reasonOption,
-		"node -e 1":                           reasonInline,
-		"node -p 1":                           reasonInline,
-		"node -pe 1":                          reasonInline,
-		"node --eval 1":                       reasonInline,
+		"node -e 1":                           "inline 1",
+		"node -p 1":                           "inline 1",
+		"node -pe 1":                          reasonOption,
+		"node --eval 1":                       "inline 1",
 		"node --inspect x.js":                 reasonOption,
 		"perl -w x.pl":                        "x.pl",
 		"perl -Mx x.pl":                       reasonOption,
 		"perl -ne 1":                          reasonOption,
-		"perl -e 1":                           reasonInline,
+		"python3 -c":                          reasonInline,
+		"python3 -um x -c y":                  "module x",
+		"python3 -mx y.py":                    "module x",
+		"bash -c":                             reasonInline,
+		"bash -c -x -- x y":                   "inline x",
+		"bash -cs x":                          reasonInline,
+		"bash +c x":                           reasonOption,
+		"dash -c x":                           "inline x",
+		"node --eval=1 x.js":                  "inline 1",
+		"node -e -r":                          reasonOption,
+		"node -e 1 -r ./y.js":                 reasonOption,
+		"node -e 1 --no-warnings -- -r":       "inline 1",
+		"perl -we1 x":                         "inline 1",
+		"perl -e 1 -e 2":                      reasonOption,
+		"perl -e 1 -Mx":                       reasonOption,
+		"perl -e 1 -- -e 2":                   "inline 1",
+		"ruby -e 1 x":                         "inline 1",
+		"lua -e 1":                            reasonInline,
+		"perl -e 1":                           "inline 1",
 		"ruby -w x.rb":                        "x.rb",
 		"ruby -rx x.rb":                       reasonOption,
 		"ruby -W x.rb y.rb":                   reasonOption,
@@ -83,20 +103,27 @@ func TestScriptArgument(t *testing.T) {
 		"php x.php":                           reasonArguments,
 	} {
 		words := strings.Fields(line)
-		name, end, reason := interpreterOf(words[0]).script([]byte(strings.Join(words, "\x00") + "\x00"))
-		if name+reason != want {
-			t.Errorf("%s: %q %q, want %q", line, name, reason, want)
+		got := interpreterOf(words[0]).script([]byte(strings.Join(words, "\x00") + "\x00"))
+		text := got.what + got.reason
+		if got.bound != evidence.BoundArgument && got.bound != "" {
+			text = got.bound + " " + text
 		}
-		if reason == "" && !strings.HasSuffix(strings.Join(words, "\x00")[:end-1], name) {
-			t.Errorf("%s: read %d bytes", line, end)
+		if text != want {
+			t.Errorf("%s: %+v, want %q", line, got, want)
+		}
+		if got.reason == "" && !strings.HasSuffix(strings.Join(words, "\x00")[:got.end-1], got.what) {
+			t.Errorf("%s: read %d bytes", line, got.end)
 		}
 	}
 	in := interpreterOf("python3")
-	if name, _, reason := in.script([]byte("python3\x00x.p")); reason != reasonInline {
-		t.Errorf("a name that is cut off: %q %q", name, reason)
+	if got := in.script([]byte("python3\x00x.p")); got.reason != reasonInline {
+		t.Errorf("a name that is cut off: %+v", got)
 	}
-	if name, _, reason := in.script([]byte("python3\x00\x00")); name != "" || reason != "" {
-		t.Errorf("an empty name: %q %q", name, reason) // which resolves to no file
+	if got := in.script([]byte("python3\x00-c\x00pri")); got.reason != reasonInline {
+		t.Errorf("code that is cut off: %+v", got)
+	}
+	if got := in.script([]byte("python3\x00\x00")); got.what != "" || got.reason != "" {
+		t.Errorf("an empty name: %+v", got) // which resolves to no file
 	}
 }
 
@@ -109,12 +136,12 @@ func FuzzScriptArgument(f *testing.F) {
 		if in == nil {
 			return
 		}
-		name, end, reason := in.script(argv)
-		if end > len(argv) || reason != "" && name != "" {
-			t.Fatal(name, end, reason)
+		got := in.script(argv)
+		if got.end > len(argv) || got.reason != "" && got.what != "" {
+			t.Fatalf("%+v", got)
 		}
-		if reason == "" && string(argv[end-1-len(name):end-1]) != name {
-			t.Fatalf("%q does not end at %d of %q", name, end, argv)
+		if got.reason == "" && string(argv[got.end-1-len(got.what):got.end-1]) != got.what {
+			t.Fatalf("%+v does not end there in %q", got, argv)
 		}
 	})
 }

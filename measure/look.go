@@ -63,8 +63,8 @@ func blind(s evidence.State, reason string) evidence.State {
 	return s
 }
 
-// lookAtFiles compares the executable mappings, the executable and the script
-// with what was measured.
+// lookAtFiles compares the executable mappings, the executable, the script
+// and the declared inputs with what was measured.
 func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
 	exec, _, err := t.executables(0)
 	if err == nil && len(exec) > evidence.MaxMaps {
@@ -87,9 +87,9 @@ func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
 		l.mapping(t, &exec[k])
 	}
 	l.executable(t)
-	if p.script != nil {
-		st, err := fstat(p.script.fd)
-		l.compare(p.script.id, st.id, err, p.script.path)
+	l.held(p.script)
+	for _, input := range p.inputs {
+		l.held(input)
 	}
 	if again, _, err := t.executables(0); err != nil || !slices.Equal(exec, again) {
 		s.Unmeasured, s.Missing = evidence.Unknown[uint64](reasonRaced), evidence.Unknown[[]string](reasonRaced)
@@ -147,7 +147,7 @@ func (l *look) models(t *target) error {
 		return err
 	}
 	mapped, err := parseMaps(data, func(mp *mapping) bool {
-		return !mp.executable() && mp.file() && (l.pins.data[[2]uint64{mp.dev, mp.inode}] || modelName(mp.name))
+		return !mp.executable() && mp.file() && (l.pins.models[[2]uint64{mp.dev, mp.inode}] || modelName(mp.name))
 	})
 	if err != nil {
 		return err
@@ -180,6 +180,14 @@ func (l *look) executable(t *target) {
 	}
 	st, err := fstat(fd)
 	l.compare(l.pins.exe, st.id, err, path)
+}
+
+// held checks a file that Pins hold open.
+func (l *look) held(p *pin) {
+	if p != nil {
+		st, err := fstat(p.fd)
+		l.compare(p.id, st.id, err, p.path)
+	}
 }
 
 func (l *look) compare(want, got evidence.FileID, err error, path string) {

@@ -42,6 +42,7 @@ type Meter struct {
 	boot      func() uint64
 	names     []string
 	inputs    string
+	runtimes  runtimes
 	cache     *cache
 	gate      chan struct{} // the lane of small files
 	passes    passes
@@ -68,7 +69,7 @@ func Open(c Config) (*Meter, error) {
 		kernel: c.Kernel, table: c.Table, now: c.Now, boot: c.Boot, names: slices.Clone(c.Environment),
 		gate: make(chan struct{}, smallLane), procDir: -1, pagemap: -1, pageFlags: -1,
 		passes: passes{lane: make(chan struct{}, largeLane), running: make(map[passKey]*pass)},
-		inputs: c.Inputs,
+		inputs: c.Inputs, runtimes: "/",
 	}
 	m.life, m.end = context.WithCancel(context.Background())
 	if m.now == nil {

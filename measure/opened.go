@@ -24,6 +24,7 @@ type opened struct {
 	dirs  map[string]int // directories found so far, -1: nowhere
 	walks overlays
 	notes []Note
+	pins  []*pin // of declared inputs, which stay open
 }
 
 // maxDirectories is how many directories are kept open during a measurement.

@@ -17,8 +17,9 @@ type Pins struct {
 	exe      evidence.FileID
 	files    map[evidence.FileID]string    // measured, with the path for people
 	inodes   map[[2]uint64]evidence.FileID // of the same, by device and inode
-	data     map[[2]uint64]bool            // models and inputs, by device and inode
+	models   map[[2]uint64]bool            // by device and inode
 	script   *pin
+	inputs   []*pin
 	context  pinnedContext
 	opened   int // files it had opened, all measured or named in the entry
 	// openedUnknown is why there may have been more; the entry says so.
@@ -35,6 +36,10 @@ func (p *Pins) Close() {
 		p.script.close()
 		p.script = nil
 	}
+	for _, input := range p.inputs {
+		input.close()
+	}
+	p.inputs = nil
 }
 
 // Process measures the process behind pidfd in full. It is an error when that
@@ -58,7 +63,7 @@ func (m *Meter) Process(ctx context.Context, pidfd int, f *Facts) (*evidence.Pro
 	}
 	pins := &Pins{
 		instance: f.Instance, files: make(map[evidence.FileID]string), inodes: make(map[[2]uint64]evidence.FileID),
-		data: make(map[[2]uint64]bool),
+		models: make(map[[2]uint64]bool),
 	}
 	m.context(ctx, t, f, p, pins) // first, so that what changes while files are hashed shows in the looks
 	m.code(ctx, t, f, p, pins)
@@ -103,13 +108,12 @@ func (m *Meter) data(ctx context.Context, t *target, f *Facts, p *evidence.Proce
 	p.Code = o.manifest(ctx, f)
 	p.Models = o.models(ctx, f, pins.files)
 	p.Inputs = o.inputs(ctx, f, p.Unit)
-	for _, list := range []evidence.Value[[]evidence.File]{p.Models, p.Inputs} {
-		files, _ := list.Observed()
-		for _, file := range files {
-			pins.add(file.ID, file.Path)
-			pins.data[[2]uint64{file.ID.Device, file.ID.Inode}] = true
-		}
+	models, _ := p.Models.Observed()
+	for _, file := range models {
+		pins.add(file.ID, file.Path)
+		pins.models[[2]uint64{file.ID.Device, file.ID.Inode}] = true
 	}
+	pins.inputs = o.pins
 	pins.opened, pins.openedUnknown, pins.notes = len(f.Opened), f.OpenedUnknown, o.notes
 }
 
@@ -131,7 +135,11 @@ func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Pr
 		p.Unit = evidence.Unknown[string]("no-cgroup")
 	}
 	p.Container = m.container(p.Cgroup, p.Namespaces)
-	p.Ancestors = m.ancestors(ctx, t)
+	if f.Lineage != nil {
+		p.Ancestors = m.lineage(ctx, f)
+	} else {
+		p.Ancestors = m.ancestors(ctx, t)
+	}
 	p.Label = t.label()
 	p.Session, p.TTY = t.session()
 	p.Devices = t.devices()

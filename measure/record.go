@@ -3,7 +3,11 @@
 
 package measure
 
-import "github.com/jurat-dev/jurat/evidence"
+import (
+	"bytes"
+
+	"github.com/jurat-dev/jurat/evidence"
+)
 
 // Exec is what the kernel said about a program that a process runs: at its
 // exec, or, for a process older than the sensor, when it was first seen. The
@@ -61,6 +65,29 @@ type KernelDigest struct {
 	Sum    [32]byte
 }
 
+// confirm holds a digest against the kernel's own, which is of the bytes that
+// were executed. Where the file could not be read any more, the kernel's stands
+// for it; where the two differ, something else was read.
+func (k *KernelDigest) confirm(d evidence.Value[evidence.Digest]) evidence.Value[evidence.Digest] {
+	if k.Source != evidence.SourceIMA {
+		return d
+	}
+	own, seen := d.Observed()
+	switch reason := d.Reason(); {
+	case reason == reasonExited || reason == reasonDeadline || reason == reasonTooLarge:
+		return evidence.Known(evidence.Digest{Algorithm: Algorithm, Value: bytes.Clone(k.Sum[:]), Source: evidence.SourceIMA})
+	case !seen:
+		return d
+	case own.Algorithm != Algorithm || !bytes.Equal(own.Value, k.Sum[:]):
+		return evidence.Unknown[evidence.Digest](reasonRaced)
+	}
+	if _, clean := d.Get(); clean {
+		own.Source = evidence.SourceIMA
+		return evidence.Known(own)
+	}
+	return d
+}
+
 // Held is a file that was held and hashed before the exec of it went on.
 type Held struct {
 	ID     evidence.FileID
@@ -100,6 +127,12 @@ type Facts struct {
 	// change it any more.
 	Opened        []OpenedFile
 	OpenedUnknown string // why Opened may lack something; "": it is complete
+
+	// Lineage is who made the process: its creator first, up to process 1, as
+	// each was when it forked, those that ended since too. A digest that nobody
+	// measured is unknown, "not-collected". nil: not known, /proc tells who the
+	// parents are now.
+	Lineage []evidence.Ancestor
 }
 
 // State is what the kernel holds of a process now.

@@ -7,18 +7,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/jurat-dev/jurat/evidence"
-)
-
-// How a script was found (spec/evidence.md section 4.4).
-const (
-	boundExec     = "exec"     // the kernel ran it: its first line names the interpreter
-	boundArgument = "argument" // the interpreter was given its name
 )
 
 // argv is the arguments of a process, and how many bytes of them are the
@@ -57,7 +50,7 @@ func (t *target) arguments(e *Exec) argv {
 // unless there is a file.
 func (m *Meter) measureScript(ctx context.Context, t *target, f *Facts, exe string, a argv) (evidence.Value[*evidence.Script], *pin) {
 	e := &f.Exec
-	named := e.Interpreter != "" && e.Interpreter != e.Filename
+	named := e.Interpreter != "" && e.Interpreter != e.Filename || e.Script.Inode != 0
 	in := interpreterOf(exe)
 	if in == nil && !named && !e.Cut {
 		return evidence.Known[*evidence.Script](nil), nil
@@ -65,47 +58,139 @@ func (m *Meter) measureScript(ctx context.Context, t *target, f *Facts, exe stri
 	if e.Cut {
 		return evidence.Unknown[*evidence.Script](reasonTruncated), nil
 	}
-	name, bound, proved := e.Filename, boundExec, true
+	what := told{what: e.Filename, bound: evidence.BoundExec}
 	if in != nil {
-		arg, end, reason := in.script(a.bytes)
+		arg := in.script(a.bytes)
 		switch {
-		case reason != "" && len(a.bytes) == a.proved && uint64(a.proved) < e.ArgumentsSize:
+		case arg.reason != "" && len(a.bytes) == a.proved && uint64(a.proved) < e.ArgumentsSize:
 			return evidence.Unknown[*evidence.Script](reasonTruncated), nil
-		case reason != "":
-			return evidence.Unknown[*evidence.Script](reason), nil
-		case named && arg != name:
+		case arg.reason != "":
+			return evidence.Unknown[*evidence.Script](arg.reason), nil
+		case named && (arg.bound != evidence.BoundArgument || arg.what != e.Filename):
 			return evidence.Unknown[*evidence.Script](reasonOption), nil
-		}
-		if !named {
-			name, bound, proved = arg, boundArgument, end <= a.proved
+		case !named:
+			what = arg
 		}
 	}
-	s, p, err := m.openScript(ctx, t, f, name)
+	var (
+		v evidence.Value[*evidence.Script]
+		p *pin
+	)
+	switch what.bound {
+	case evidence.BoundInline:
+		v = evidence.Known(inline(what.what))
+	case evidence.BoundModule:
+		v, p = m.moduleScript(ctx, t, f, what.what)
+	default:
+		v, p = m.fileScript(ctx, t, f, &what)
+	}
+	if what.end > a.proved {
+		v = taint(v, taintSelf)
+	}
+	return v, p
+}
+
+// inline is code that is itself an argument.
+//
+//	digest = SHA-256(the argument, without its NUL)
+func inline(text string) *evidence.Script {
+	sum := sha256.Sum256([]byte(text))
+	return &evidence.Script{Bound: evidence.BoundInline, File: evidence.File{
+		Path: "(argument)", ID: evidence.FileID{Size: uint64(len(text))},
+		Digest: evidence.Known(evidence.Digest{Algorithm: Algorithm, Value: sum[:], Source: evidence.SourceRead}),
+	}}
+}
+
+// fileScript measures the script of that name, and binds it to what the kernel
+// or the gate knows of it.
+func (m *Meter) fileScript(ctx context.Context, t *target, f *Facts, what *told) (evidence.Value[*evidence.Script], *pin) {
+	s, p, err := m.openScript(ctx, t, f, what.what)
 	if err != nil {
 		return unreadScript(err), nil
 	}
-	s.Bound = bound
+	s.Bound = what.bound
+	reason, taints := m.bind(ctx, f, s, p)
+	if reason == "" && f.openedAnother(s, p) {
+		reason = reasonReplaced
+	}
+	if reason != "" {
+		p.close()
+		return evidence.Unknown[*evidence.Script](reason), nil
+	}
 	v := evidence.Known(s)
-	if !proved {
-		v = taint(v, taintSelf)
+	for _, name := range taints {
+		v = taint(v, name)
 	}
 	if p.after(m.execTime(f)) {
 		v = taint(v, taintChanged)
 	}
-	if moved := f.Exec.Namespaces.Mount; moved != 0 && moved != mountNamespace(t) {
+	// A name means something else in another namespace; a file is what it is.
+	if moved := f.Exec.Namespaces.Mount; s.Bound != evidence.BoundKernel && s.Bound != evidence.BoundGate && moved != 0 && moved != mountNamespace(t) {
 		v = taint(v, taintNamespace)
 	}
 	return v, p
 }
 
-func unreadScript(err error) evidence.Value[*evidence.Script] {
-	switch {
-	case errors.Is(err, errUnresolvable):
-		return evidence.Unknown[*evidence.Script]("unresolvable")
-	case gone(err), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-		return evidence.Unknown[*evidence.Script]("not-found")
+// bind holds the file found by name against the one the kernel read, or the
+// gate held. reason says why it is another.
+func (m *Meter) bind(ctx context.Context, f *Facts, s *evidence.Script, p *pin) (reason string, taints []string) {
+	e := &f.Exec
+	if s.Bound != evidence.BoundExec {
+		return "", nil
 	}
-	return evidence.Unknown[*evidence.Script](reasonUnreadable)
+	if e.Script.Inode != 0 {
+		same, unchanged := matches(&e.Script, &e.Script, p.id)
+		switch {
+		case !same:
+			return reasonReplaced, nil
+		case !unchanged:
+			s.Bound = evidence.BoundKernel
+			return "", []string{taintChanged}
+		}
+		seen, err := fstat(p.fd)
+		if err != nil {
+			return reasonUnreadable, nil
+		}
+		s.Bound = evidence.BoundKernel
+		s.File.Digest = m.digest(ctx, &source{path: p.fd, seen: seen, kernel: &e.Script, limit: MaxFile})
+		return "", nil
+	}
+	for _, h := range e.Held {
+		if !h.Script {
+			continue
+		}
+		if h.ID != p.id {
+			return reasonReplaced, nil
+		}
+		held, ok := h.Digest.Get()
+		if own, seen := s.File.Digest.Observed(); ok && seen && !bytes.Equal(own.Value, held.Value) {
+			return reasonRaced, nil
+		}
+		if ok {
+			s.Bound, s.File.Digest = evidence.BoundGate, h.Digest
+		}
+		return "", nil
+	}
+	return "", nil
+}
+
+// openedAnother reports whether the process opened another file, or another
+// version of it, by the script's name: what it runs is then not what was found.
+func (f *Facts) openedAnother(s *evidence.Script, p *pin) bool {
+	for k := range f.Opened {
+		o := &f.Opened[k]
+		if o.Path != s.File.Path || o.Cut {
+			continue
+		}
+		if same, unchanged := matches(&o.File, &o.File, p.id); !same || !unchanged {
+			return true
+		}
+	}
+	return false
+}
+
+func unreadScript(err error) evidence.Value[*evidence.Script] {
+	return unfound[*evidence.Script](err)
 }
 
 // pin holds a file open to see whether it changes.

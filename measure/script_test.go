@@ -43,7 +43,7 @@ func TestScriptOfKernel(t *testing.T) {
 	f.Exec.Filename, f.Exec.Interpreter = path, "/bin/bash"
 	out, pins := full(t, m, p, f)
 	s := value(t, out.Script)
-	if s == nil || s.Bound != boundExec || known(t, s.File.Digest) != sumOf(t, path) || s.File.Path != path {
+	if s == nil || s.Bound != evidence.BoundExec || known(t, s.File.Digest) != sumOf(t, path) || s.File.Path != path {
 		t.Errorf("script is %+v", s)
 	}
 	if exe := value(t, out.Exe); known(t, exe.Digest) != sumOf(t, "/bin/bash") {
@@ -73,7 +73,7 @@ func TestScriptOfUnknownInterpreter(t *testing.T) {
 	p := start(t, exec.Command(path))
 	f := p.facts(t)
 	f.Exec.Filename, f.Exec.Interpreter = path, victim(t)
-	if s := value(t, scriptOf(t, m, p, f)); s == nil || s.Bound != boundExec || known(t, s.File.Digest) != sumOf(t, path) {
+	if s := value(t, scriptOf(t, m, p, f)); s == nil || s.Bound != evidence.BoundExec || known(t, s.File.Digest) != sumOf(t, path) {
 		t.Errorf("script is %+v", s)
 	}
 }
@@ -96,7 +96,7 @@ func TestScriptOfArgument(t *testing.T) {
 		cmd.Dir = dir
 		p := start(t, cmd)
 		s := value(t, scriptOf(t, m, p, p.facts(t)))
-		if s == nil || s.Bound != boundArgument || known(t, s.File.Digest) != sumOf(t, path) {
+		if s == nil || s.Bound != evidence.BoundArgument || known(t, s.File.Digest) != sumOf(t, path) {
 			t.Errorf("%v: script is %+v", args, s)
 		}
 	}
@@ -104,7 +104,7 @@ func TestScriptOfArgument(t *testing.T) {
 		args   []string
 		reason string
 	}{
-		{[]string{"-c", "pass"}, reasonInline}, {[]string{"-m", "x"}, reasonInline}, {[]string{"-"}, reasonInline}, {nil, reasonInline},
+		{[]string{"-m", "x"}, reasonNotFound}, {[]string{"-"}, reasonInline}, {nil, reasonInline},
 		{[]string{"-X", "dev", "x.py"}, reasonOption}, {[]string{"none.py"}, "not-found"}, {[]string{"x.py/"}, "not-found"},
 		{[]string{"/proc/self/exe"}, "unresolvable"}, {[]string{"/dev/fd/0"}, "unresolvable"}, {[]string{""}, "not-found"},
 	} {

@@ -94,6 +94,10 @@ func (r Result) Level() string { return r.get().level }
 // Tier is what the sensor could see.
 func (r Result) Tier() string { return r.get().tier }
 
+// Signals are what the sensor sees of the epoch, and what it cannot see and why,
+// as the start entry has them. Callers do not change them.
+func (r Result) Signals() []evidence.Signal { return r.get().signals }
+
 // Anchor is how the log is bound to the TPM.
 func (r Result) Anchor() string { return r.get().anchor }
 

@@ -5,6 +5,7 @@ package local
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -95,8 +96,10 @@ func (c *Client) ask(ctx context.Context, r *Request, file *os.File, out any) er
 	var failed struct {
 		Error *Error `json:"error"`
 	}
-	if err := json.Unmarshal(answer, &failed); err != nil {
-		return &Unavailable{Socket: c.socket(), Err: fmt.Errorf("malformed answer: %v", err)}
+	if bytes.Contains(answer, []byte(`"error"`)) { // others may be long, and are read once
+		if err := json.Unmarshal(answer, &failed); err != nil {
+			return &Unavailable{Socket: c.socket(), Err: fmt.Errorf("malformed answer: %v", err)}
+		}
 	}
 	if failed.Error != nil {
 		return failed.Error

@@ -58,7 +58,7 @@ type Request struct {
 	Method     string   `json:"method,omitempty"`    // proof
 	URL        string   `json:"url,omitempty"`       // proof
 	Nonce      string   `json:"nonce,omitempty"`     // proof: what the resource demanded (RFC 9449 section 9)
-	PID        uint32   `json:"pid,omitempty"`       // explain: in the initial namespace
+	PID        uint32   `json:"pid,omitempty"`       // explain: in the initial namespace; processes: none below it
 }
 
 // Credential is the answer to OpCredential.
@@ -216,7 +216,9 @@ func (r *Request) check() error {
 		if r.PID == 0 {
 			return fmt.Errorf("request to explain names no pid")
 		}
-	case OpStatus, OpBundle, OpProcesses, OpEvents, OpMeasurements:
+	case OpProcesses:
+		allowed.PID = r.PID
+	case OpStatus, OpBundle, OpEvents, OpMeasurements:
 	default:
 		return fmt.Errorf("unknown operation %q", r.Op)
 	}

@@ -34,6 +34,7 @@ type Process struct {
 	Digest    evidence.Value[evidence.Digest] `json:"digest"`
 	Script    string                          `json:"script,omitempty"` // as given to exec, where it names an interpreter
 	Command   string                          `json:"command"`
+	Arguments []string                        `json:"arguments,omitempty"` // as the kernel recorded them at the exec, cut where they are long
 	UID       uint32                          `json:"uid"`
 	Cgroup    string                          `json:"cgroup"`
 	Unit      string                          `json:"unit,omitempty"`
@@ -45,7 +46,7 @@ type Process struct {
 }
 
 // Processes is the answer to OpProcesses, by pid. More says that there are
-// others that did not fit.
+// others that did not fit, with higher pids.
 type Processes struct {
 	Processes []Process `json:"processes"`
 	More      bool      `json:"more"`
@@ -56,10 +57,16 @@ type Processes struct {
 type Event struct {
 	Time  int64           `json:"time_ns"` // nanoseconds since 1970
 	Entry *evidence.Entry `json:"entry,omitempty"`
+	// Whom it is about, as far as the agent knows: names as in Process.
+	Instance  *evidence.Instance `json:"instance,omitempty"` // nil: the host
+	Path      string             `json:"path,omitempty"`
+	Command   string             `json:"command,omitempty"`
+	UID       *uint32            `json:"uid,omitempty"` // nil: not known
+	Unit      string             `json:"unit,omitempty"`
+	Container string             `json:"container,omitempty"`
 	// What Entry has no room for. A credential is no entry of its own.
-	Command string `json:"command,omitempty"`
-	Note    string `json:"note,omitempty"`   // in words, such as "credential issued, txn …"
-	Missed  uint64 `json:"missed,omitempty"` // events this client was too slow for
+	Note   string `json:"note,omitempty"`   // in words, such as "credential issued, txn …"
+	Missed uint64 `json:"missed,omitempty"` // events this client was too slow for
 }
 
 // Measured is one line of the answer to OpMeasurements.

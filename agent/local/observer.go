@@ -13,11 +13,25 @@ import (
 	"time"
 )
 
-// Processes asks which processes the sensor knows. Only root gets it, as all
-// that follows.
-func (c *Client) Processes(ctx context.Context) (*Processes, error) {
-	out := new(Processes)
-	return out, c.ask(ctx, &Request{Op: OpProcesses}, nil, out)
+// Processes asks which processes the sensor knows, by pid: all of them, in as
+// many answers as that takes. Who starts or ends meanwhile may be in it or not.
+// Only root gets it, as all that follows.
+func (c *Client) Processes(ctx context.Context) ([]Process, error) {
+	all := []Process{}
+	for from := uint32(0); ; {
+		var part Processes
+		if err := c.ask(ctx, &Request{Op: OpProcesses, PID: from}, nil, &part); err != nil {
+			return nil, err
+		}
+		all = append(all, part.Processes...)
+		if !part.More {
+			return all, nil
+		}
+		if len(part.Processes) == 0 || all[len(all)-1].Instance.PID < from {
+			return nil, &Unavailable{Socket: c.socket(), Err: fmt.Errorf("malformed answer: others than those of pid %d and above", from)}
+		}
+		from = all[len(all)-1].Instance.PID + 1
+	}
 }
 
 // Measurements asks for every file whose digest is known.

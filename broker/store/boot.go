@@ -117,13 +117,17 @@ func (r *Reader) IMAFiles(host string) ([]evidence.Hash, error) {
 // checkKept wants each host's boot log to be there, each log to be some
 // host's and to have its digest, and each list to be of a host.
 func (r *Reader) checkKept() error {
-	for _, c := range []struct{ what, query string }{
-		{"hosts whose boot log is missing", `SELECT COUNT(*) FROM host h WHERE h.boot_log <> $1 AND NOT EXISTS (SELECT 1 FROM boot_log b WHERE b.digest = h.boot_log)`},
-		{"boot logs of no host", `SELECT COUNT(*) FROM boot_log b WHERE b.digest = $1 OR NOT EXISTS (SELECT 1 FROM host h WHERE h.boot_log = b.digest)`},
-		{"IMA lists of no host", `SELECT COUNT(*) FROM ima_files f WHERE f.host = $1 OR NOT EXISTS (SELECT 1 FROM host h WHERE h.id = f.host)`},
+	noLog := []any{make([]byte, sha256.Size)}
+	for _, c := range []struct {
+		what, query string
+		args        []any
+	}{
+		{"hosts whose boot log is missing", `SELECT COUNT(*) FROM host h WHERE h.boot_log <> $1 AND NOT EXISTS (SELECT 1 FROM boot_log b WHERE b.digest = h.boot_log)`, noLog},
+		{"boot logs of no host", `SELECT COUNT(*) FROM boot_log b WHERE b.digest = $1 OR NOT EXISTS (SELECT 1 FROM host h WHERE h.boot_log = b.digest)`, noLog},
+		{"IMA lists of no host", `SELECT COUNT(*) FROM ima_files f WHERE NOT EXISTS (SELECT 1 FROM host h WHERE h.id = f.host)`, nil},
 	} {
 		var n uint64
-		if err := one(r.c, []any{counter{&n}}, c.query, make([]byte, sha256.Size)); err != nil {
+		if err := one(r.c, []any{counter{&n}}, c.query, c.args...); err != nil {
 			return err
 		}
 		if n > 0 {

@@ -4,6 +4,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -153,6 +154,21 @@ func (d digest) Scan(v any) error {
 		return fmt.Errorf("digest column holds %d bytes of %T", len(b), v)
 	}
 	*d.h = evidence.Hash(b)
+	return nil
+}
+
+// optional scans bytes that may be empty, which are nil then.
+type optional struct{ b *[]byte }
+
+func (o optional) Scan(v any) error {
+	b, ok := v.([]byte)
+	if !ok && v != nil {
+		return fmt.Errorf("column of bytes holds a %T", v)
+	}
+	*o.b = nil
+	if len(b) > 0 {
+		*o.b = bytes.Clone(b)
+	}
 	return nil
 }
 

@@ -91,7 +91,7 @@ func (tx *Tx) AddAnswer(a Answer) error {
 // Answers returns what was signed about a delegation, the oldest first.
 func (r *Reader) Answers(d evidence.Hash) ([]Answer, error) {
 	return all(r.c, func(scan func(...any) error) (a Answer, err error) {
-		return a, scan(digest{&a.D}, &a.Act, &a.Issuer, &a.Subject, &a.Method, &a.Statement, &a.Signature, &a.Key, instant{&a.At})
+		return a, scan(digest{&a.D}, &a.Act, &a.Issuer, &a.Subject, &a.Method, optional{&a.Statement}, &a.Signature, &a.Key, instant{&a.At})
 	}, `SELECT d, act, issuer, subject, method, statement, signature, key, at FROM answer WHERE d = $1 ORDER BY at, act, issuer, subject`, d[:])
 }
 

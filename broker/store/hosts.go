@@ -30,7 +30,7 @@ func (tx *Tx) Invite(i Invitation) error {
 const invitationColumns = `token, name, id, machine, ek_pin, created, expires`
 
 func scanInvitation(i *Invitation) []any {
-	return []any{digest{&i.Token}, &i.Name, &i.ID, &i.Machine, &i.EKPin, instant{&i.Created}, instant{&i.Expires}}
+	return []any{digest{&i.Token}, &i.Name, &i.ID, &i.Machine, optional{&i.EKPin}, instant{&i.Created}, instant{&i.Expires}}
 }
 
 // Invitation returns the live invitation with the token.
@@ -100,10 +100,7 @@ func scanHost(scan func(...any) error) (Host, error) {
 	var h Host
 	l := &h.Last
 	err := scan(&h.Name, &h.ID, &h.UEID, digest{&h.EK}, &h.AKPublic, &h.AKName, &h.Level, &h.Maker, &h.Machine, instant{&h.Enrolled}, instant{&h.Seen},
-		counter{&l.Epoch}, counter{&l.Sequence}, counter{&l.Size}, digest{&l.Root}, &l.JSON, digest{&h.BootLog})
-	if len(l.JSON) == 0 {
-		l.JSON = nil
-	}
+		counter{&l.Epoch}, counter{&l.Sequence}, counter{&l.Size}, digest{&l.Root}, optional{&l.JSON}, digest{&h.BootLog})
 	return h, err
 }
 

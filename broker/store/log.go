@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/jurat-dev/jurat/broker/audit"
 	"github.com/jurat-dev/jurat/evidence"
@@ -16,12 +17,19 @@ import (
 // MaxExplanation bounds the JSON of one explanation, in bytes.
 const MaxExplanation = 256 << 10
 
-// logWriter appends to the log inside one transaction. The leaves go in as
-// they come, the hashes and the head once at the end.
+// logWriter appends to the log inside one transaction. What was appended waits
+// in memory, and goes in with the hashes and the head once at the end: a few
+// statements for all updates together.
 type logWriter struct {
 	c      Conn
 	head   Head
-	leaves []evidence.Hash
+	leaves []pending
+}
+
+// pending is an entry with its explanation, on its way into the log.
+type pending struct {
+	txn                string
+	entry, explanation []byte // explanation: nil where there is none
 }
 
 // openLog reads the end of the log. In PostgreSQL the driver's lock, in SQLite
@@ -51,22 +59,23 @@ func (tx *Tx) Append(entry *audit.Entry, explanation []byte) (index uint64, err 
 	if len(explanation) > 0 && !json.Valid(explanation) {
 		return 0, errors.New("explanation is not JSON")
 	}
+	if _, over := tx.c.(closedConn); over {
+		return 0, errOver
+	}
 	index = tx.log.head.Size + uint64(len(tx.log.leaves))
-	_, err = tx.c.Exec(`INSERT INTO log_leaf (idx, txn, entry) VALUES ($1, $2, $3)`, count(index), entry.Txn, data)
-	if err != nil {
-		return 0, err
-	}
-	if len(explanation) > 0 {
-		_, err = tx.c.Exec(`INSERT INTO explanation (idx, txn, body) VALUES ($1, $2, $3)`, count(index), entry.Txn, explanation)
-		if err != nil {
-			return 0, err
-		}
-	}
-	tx.log.leaves = append(tx.log.leaves, evidence.LeafHash(data))
+	tx.log.leaves = append(tx.log.leaves, pending{entry.Txn, data, explanation})
 	return index, nil
 }
 
-// seal stores the hashes that the new leaves complete, and the signed head.
+// Rows of the log go in together.
+var (
+	leafRows        = newInserter("log_leaf (idx, txn, entry)", 3)
+	explanationRows = newInserter("explanation (idx, txn, body)", 3)
+	hashRows        = newInserter("log_hash (idx, hash)", 2)
+)
+
+// seal stores the new entries, the hashes that they complete, and the signed
+// head.
 func (l *logWriter) seal(signer Signer) error {
 	if len(l.leaves) == 0 {
 		return nil
@@ -76,19 +85,28 @@ func (l *logWriter) seal(signer Signer) error {
 	tree := evidence.NewTree(func(indexes []int64) ([]evidence.Hash, error) {
 		return readHashes(l.c, indexes, base, fresh)
 	})
+	leaves, explanations := make([]any, 0, 3*len(l.leaves)), make([]any, 0, 3*len(l.leaves))
 	size := l.head.Size
-	for _, leaf := range l.leaves {
-		hashes, err := tree.StoredHashes(size, leaf)
+	for i := range l.leaves {
+		leaf := &l.leaves[i]
+		hashes, err := tree.StoredHashes(size, evidence.LeafHash(leaf.entry))
 		if err != nil {
 			return err
 		}
 		fresh = append(fresh, hashes...)
+		leaves = append(leaves, count(size), leaf.txn, leaf.entry)
+		if len(leaf.explanation) > 0 {
+			explanations = append(explanations, count(size), leaf.txn, leaf.explanation)
+		}
 		size++
 	}
+	hashes := make([]any, 0, 2*len(fresh))
 	for i := range fresh {
-		if _, err := l.c.Exec(`INSERT INTO log_hash (idx, hash) VALUES ($1, $2)`, base+int64(i), fresh[i][:]); err != nil {
-			return err
-		}
+		hashes = append(hashes, base+int64(i), fresh[i][:])
+	}
+	err := errors.Join(leafRows.insert(l.c, leaves), explanationRows.insert(l.c, explanations), hashRows.insert(l.c, hashes))
+	if err != nil {
+		return err
 	}
 	root, err := tree.Root(size)
 	if err != nil {
@@ -105,19 +123,62 @@ func (l *logWriter) seal(signer Signer) error {
 // readHashes reads stored hashes; those from base on are in fresh.
 func readHashes(c Conn, indexes []int64, base int64, fresh []evidence.Hash) ([]evidence.Hash, error) {
 	out := make([]evidence.Hash, len(indexes))
+	var stored []int64
 	for i, at := range indexes {
-		if at >= base {
-			if at-base >= int64(len(fresh)) {
-				return nil, fmt.Errorf("hash %d of the log is not there", at)
-			}
+		switch {
+		case at < base:
+			stored = append(stored, at)
+		case at-base >= int64(len(fresh)):
+			return nil, fmt.Errorf("hash %d of the log is not there", at)
+		default:
 			out[i] = fresh[at-base]
-			continue
-		}
-		if err := one(c, []any{digest{&out[i]}}, `SELECT hash FROM log_hash WHERE idx = $1`, at); err != nil {
-			return nil, fmt.Errorf("hash %d of the log: %w", at, err)
 		}
 	}
+	if len(stored) == 0 {
+		return out, nil
+	}
+	found, err := storedHashes(c, stored)
+	if err != nil {
+		return nil, err
+	}
+	for i, at := range indexes {
+		if at >= base {
+			continue
+		}
+		h, ok := found[at]
+		if !ok {
+			return nil, fmt.Errorf("hash %d of the log: %w", at, ErrNotFound)
+		}
+		out[i] = h
+	}
 	return out, nil
+}
+
+// storedHashes asks for hashes by their indexes, all at once.
+func storedHashes(c Conn, indexes []int64) (map[int64]evidence.Hash, error) {
+	found := make(map[int64]evidence.Hash, len(indexes))
+	for len(indexes) > 0 {
+		n := min(len(indexes), 1<<(len(hashQueries)-1))
+		args := make([]any, 0, n)
+		for _, at := range indexes[:n] {
+			args = append(args, at)
+		}
+		which := bits.Len(uint(n - 1))
+		for len(args) < 1<<which {
+			args = append(args, args[0])
+		}
+		if _, err := all(c, func(scan func(...any) error) (struct{}, error) {
+			var at int64
+			var h evidence.Hash
+			err := scan(&at, digest{&h})
+			found[at] = h
+			return struct{}{}, err
+		}, hashQueries[which], args...); err != nil {
+			return nil, err
+		}
+		indexes = indexes[n:]
+	}
+	return found, nil
 }
 
 // begin signs the head of an empty log, or checks that of an old one.

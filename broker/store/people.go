@@ -66,11 +66,22 @@ func (r *Reader) Approvers() ([]Approver, error) {
 	people, err := all(r.c, func(scan func(...any) error) (a Approver, err error) {
 		return a, scan(&a.Issuer, &a.Subject, &a.Salt, instant{&a.Added})
 	}, `SELECT issuer, subject, salt, added FROM approver ORDER BY subject, issuer`)
-	for i := range people {
-		if err == nil {
-			people[i].Keys, err = r.keys(people[i].Issuer, people[i].Subject)
-		}
+	if err != nil {
+		return nil, err
 	}
+	at := make(map[[2]string]int, len(people))
+	for i := range people {
+		at[[2]string{people[i].Issuer, people[i].Subject}] = i
+	}
+	_, err = all(r.c, func(scan func(...any) error) (struct{}, error) {
+		var who [2]string
+		var k ApproverKey
+		err := scan(&who[0], &who[1], &k.Fingerprint, &k.Key, instant{&k.Added}, instant{&k.Removed})
+		if i, ok := at[who]; ok {
+			people[i].Keys = append(people[i].Keys, k)
+		}
+		return struct{}{}, err
+	}, `SELECT issuer, subject, fingerprint, key, added, removed FROM approver_key ORDER BY added, fingerprint`)
 	return people, err
 }
 

@@ -211,11 +211,15 @@ func (u *update) take(c Conn, log *logWriter) (result, fatal error) {
 	u.turn <- tx
 	result = <-u.ran
 	tx.c = closedConn{}
-	if result != nil {
-		log.leaves = log.leaves[:before]
-		if _, err := c.Exec("ROLLBACK TO SAVEPOINT turn"); err != nil {
-			return result, err
+	if result == nil {
+		// It fails where a statement failed and fn did not say so.
+		if _, result = c.Exec("RELEASE SAVEPOINT turn"); result == nil {
+			return nil, nil
 		}
+	}
+	log.leaves = log.leaves[:before]
+	if _, err := c.Exec("ROLLBACK TO SAVEPOINT turn"); err != nil {
+		return result, err
 	}
 	_, fatal = c.Exec("RELEASE SAVEPOINT turn")
 	return result, fatal

@@ -19,7 +19,7 @@ func (tx *Tx) AddToken(t Token) error {
 // Token returns what is remembered of the credential with SHA-256 of its jti.
 func (r *Reader) Token(jti evidence.Hash) (Token, error) {
 	t := Token{JTI: jti}
-	err := one(r.c, []any{&t.Txn, &t.Delegation, &t.Workload, &t.Host, counter{&t.Epoch}, &t.Instance, &t.Audience, &t.Thumbprint, instant{&t.Issued}, instant{&t.Expires}, instant{&t.Revoked}},
+	err := one(r.c, []any{&t.Txn, &t.Delegation, &t.Workload, &t.Host, counter{&t.Epoch}, &t.Instance, &t.Audience, optional{&t.Thumbprint}, instant{&t.Issued}, instant{&t.Expires}, instant{&t.Revoked}},
 		`SELECT txn, delegation, workload, host, epoch, instance, audience, thumbprint, issued, expires, revoked FROM token WHERE jti = $1`, jti[:])
 	return t, err
 }

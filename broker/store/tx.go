@@ -64,7 +64,7 @@ func (tx *Tx) AddEvidence(e Evidence) error {
 func (tx *Tx) TakeEvidence(ref evidence.Hash, now time.Time) (Evidence, error) {
 	e := Evidence{Ref: ref}
 	var request int64
-	err := one(tx.c, []any{&e.Txn, &request, &e.Host, digest{&e.D}, &e.Appraisal, instant{&e.Expires}},
+	err := one(tx.c, []any{&e.Txn, &request, &e.Host, digest{&e.D}, optional{&e.Appraisal}, instant{&e.Expires}},
 		`DELETE FROM evidence WHERE ref = $1 RETURNING txn, request, host, d, appraisal, expires`, ref[:])
 	e.Request = int(request)
 	if err == nil && !now.Before(e.Expires) {

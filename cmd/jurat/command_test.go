@@ -17,6 +17,9 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/jurat-dev/jurat/agent/local"
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
 	"github.com/jurat-dev/jurat/cmd/jurat/internal/term"
@@ -194,6 +197,20 @@ func TestManPages(t *testing.T) {
 			}
 		}
 	}
+	everyCommand(new(app).root(), func(c *cobra.Command) {
+		if c.Name() == "help" || c.IsAdditionalHelpTopicCommand() {
+			return
+		}
+		text, err := os.ReadFile(w.path(strings.ReplaceAll(c.CommandPath(), " ", "-") + ".1"))
+		if err != nil {
+			t.Errorf("no page of %s: %v", c.CommandPath(), err)
+		}
+		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.Contains(string(text), roff("--"+f.Name)) {
+				t.Errorf("the page of %s has no --%s", c.CommandPath(), f.Name)
+			}
+		})
+	})
 	if code, _, _ := w.run("man", w.path("nowhere")); code != 2 {
 		t.Errorf("no directory: exit %d", code)
 	}
@@ -226,6 +243,15 @@ func TestCompletion(t *testing.T) {
 	}
 	if code, _, _ := w.run("completion", "csh"); code != 2 {
 		t.Errorf("csh: exit %d", code)
+	}
+	w.agent.set(func(_ int, r local.Request) any { return sampleAnswer(t, r) })
+	for line, want := range map[string]string{
+		"explain 471": "4711\tpython3.11 /opt/invoice/agent.py\n4712\t", "tree 472": "4720\t", "explain 4711 ": ":4", "ps --sort p": "age\nprogram\n", "events --kind re": "release\nnote\n",
+	} {
+		_, out, _ := w.run(w.sockets(append([]string{"__complete"}, strings.Split(line, " ")...)...)...)
+		if !strings.Contains(out, want) {
+			t.Errorf("completion of %q: %q, want %q", line, out, want)
+		}
 	}
 	if _, out, _ := w.run("__complete", "delegation", "app"); !strings.Contains(out, "approve\t") {
 		t.Errorf("completion of \"app\": %s", out)

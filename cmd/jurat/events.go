@@ -5,9 +5,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -21,11 +21,11 @@ import (
 
 // selection says which events are of interest.
 type selection struct {
-	filter filter
-	kinds  []string
-	pid    uint32
-	most   int
-	limit  time.Duration
+	filter
+	kinds []string
+	pid   uint32
+	most  int
+	limit time.Duration
 }
 
 func (a *app) eventsCommand() *cobra.Command {
@@ -34,30 +34,50 @@ func (a *app) eventsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "events",
 		Short: "what happens on this host, as it happens",
-		Long: `Prints one line for each entry that juratd writes into its log: time, kind, pid,
-and what. It goes on until interrupted, or as long as --for and -n say. With
---json each line is one JSON object.
+		Long: `Prints one line for each entry that juratd writes into its log, and for each
+credential: time (UTC), kind, pid, user, and what. It begins now and goes on until
+interrupted, or as long as --for and -n say; what was before is in the log and
+not here. With --json each line is one JSON object.
 
---unit, --container and --user select by what is known of a process when its
-event comes; events of the host itself are shown as well.`,
-		Example: "  jurat events\n  jurat events --kind taint,process\n  jurat events --unit invoice.service --for 1m --json",
+--unit, --container and --user select by what juratd knows of the process at the
+event; events of the host itself are shown as well.`,
+		Example: "  jurat events\n  jurat events --kind taint,process\n  jurat events --unit invoice --for 1m --json",
 		Args:    arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			for _, k := range s.kinds {
-				if new(evidence.Kind).UnmarshalText([]byte(k)) != nil {
-					return usage(c, "--kind %q is none of start, exec, process, exit, loss, taint, release", k)
+				if !slices.Contains(eventKinds, k) {
+					return usage(c, "--kind %q is none of %s", k, strings.Join(eventKinds, ", "))
 				}
+			}
+			if s.most < 0 || s.limit < 0 {
+				return usage(c, "-n %d, --for %v: want more than 0", s.most, s.limit)
+			}
+			if err := s.settle(c); err != nil {
+				return err
 			}
 			return a.events(c.Context(), &s)
 		},
 	}
-	s.filter.flags(c)
+	s.flags(c)
 	c.Flags().BoolVarP(&follow, "follow", "f", true, "go on as events come, which is what it does in any case")
-	c.Flags().StringSliceVar(&s.kinds, "kind", nil, "only of these `KINDS`: start, exec, process, exit, loss, taint, release")
-	c.Flags().Uint32Var(&s.pid, "pid", 0, "only of this process")
-	c.Flags().IntVarP(&s.most, "count", "n", 0, "end after so many")
-	c.Flags().DurationVar(&s.limit, "for", 0, "end after this time")
+	c.Flags().StringSliceVar(&s.kinds, "kind", nil, "only of these `KINDS`: "+strings.Join(eventKinds, ", "))
+	c.Flags().Uint32Var(&s.pid, "pid", 0, "only of the process with this `PID`")
+	c.Flags().IntVarP(&s.most, "count", "n", 0, "end after `N` events")
+	c.Flags().DurationVar(&s.limit, "for", 0, "end after this `TIME`")
+	completeWith(c, "kind", eventKinds)
 	return c
+}
+
+// eventKinds are the kinds of entries, and that of what is no entry.
+var eventKinds = []string{"start", "exec", "process", "exit", "loss", "taint", "release", kindNote}
+
+const kindNote = "note"
+
+func kindOf(ev *local.Event) string {
+	if ev.Entry == nil {
+		return kindNote
+	}
+	return ev.Entry.Kind.String()
 }
 
 // errEnough ends a stream that has shown what was asked for.
@@ -69,26 +89,26 @@ func (a *app) events(ctx context.Context, s *selection) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, s.limit, errEnough)
 		defer cancel()
 	}
-	var who *cast
-	if s.filter != (filter{}) {
-		who = &cast{app: a}
-	}
 	shown := 0
 	p := a.printer()
 	err := a.agent().Events(ctx, func(ev *local.Event) error {
-		if ev.Missed > 0 && !a.json {
-			p.Styled(term.Yellow, "… %d events missed: this reader was too slow", ev.Missed)
+		wanted := s.wants(ev)
+		if !wanted {
+			if ev.Missed == 0 {
+				return nil
+			}
+			ev = &local.Event{Time: ev.Time, Missed: ev.Missed} // that others are missing is for everybody
 		}
-		if !s.wants(ctx, who, ev) {
-			return p.Err()
-		}
-		if err := a.showEvent(p, ev); err != nil {
+		if err := a.showEvent(p, ev, wanted); err != nil {
 			return err
+		}
+		if !wanted {
+			return nil
 		}
 		if shown++; s.most > 0 && shown >= s.most {
 			return errEnough
 		}
-		return p.Err()
+		return nil
 	})
 	if errors.Is(err, errEnough) || context.Cause(ctx) == errEnough {
 		return nil
@@ -97,64 +117,66 @@ func (a *app) events(ctx context.Context, s *selection) error {
 }
 
 // wants reports whether the event is of interest.
-func (s *selection) wants(ctx context.Context, c *cast, ev *local.Event) bool {
-	e := ev.Entry
-	if e == nil {
-		return len(s.kinds) == 0 && s.pid == 0
-	}
-	if len(s.kinds) > 0 && !slices.Contains(s.kinds, e.Kind.String()) {
+func (s *selection) wants(ev *local.Event) bool {
+	if len(s.kinds) > 0 && !slices.Contains(s.kinds, kindOf(ev)) {
 		return false
 	}
-	if s.pid != 0 && (e.Instance == nil || e.Instance.PID != s.pid) {
+	if s.pid != 0 && (ev.Instance == nil || ev.Instance.PID != s.pid) {
 		return false
 	}
-	return c == nil || e.Instance == nil || c.match(ctx, &s.filter, e)
+	return ev.Instance == nil || s.match(ev.Unit, ev.Container, ev.UID)
 }
 
-// showEvent prints one event as one line.
-func (a *app) showEvent(p *term.Printer, ev *local.Event) error {
+// showEvent prints one event as one line, after how many were missed before
+// it; whole is false where nothing else is to be told.
+func (a *app) showEvent(p *term.Printer, ev *local.Event, whole bool) error {
 	if a.json {
-		e := json.NewEncoder(a.out)
-		e.SetEscapeHTML(false)
-		return e.Encode(struct {
+		return a.encode(struct {
 			Schema string `json:"schema"`
 			*local.Event
-		}{"jurat.event/v1", ev})
-	}
-	style, kind, pid, text := term.Plain, "note", "", ev.Note
-	if e := ev.Entry; e != nil {
-		kind = e.Kind.String()
-		style, text = eventText(e)
-		if ev.Note != "" {
-			text += "  " + ev.Note
-		}
-		if e.Instance != nil {
-			pid = fmt.Sprint(e.Instance.PID)
-		}
+		}{"jurat.event/v1", ev}, "")
 	}
 	at := time.Unix(0, ev.Time).UTC().Format("15:04:05.000")
-	p.Row(style, fmt.Sprintf("%s  %-7s  %7s  ", at, kind, pid), strings.TrimRight(text, " "))
+	if ev.Missed > 0 {
+		p.Styled(term.Yellow, "%s missed   %d events: this reader was too slow", at, ev.Missed)
+	}
+	if !whole {
+		return p.Err()
+	}
+	pid, who := "-", "-"
+	if ev.Instance != nil {
+		pid = fmt.Sprint(ev.Instance.PID)
+	}
+	if ev.UID != nil {
+		who = a.userName(*ev.UID)
+	}
+	style, text := eventText(ev)
+	p.Spans(term.Cell{Text: at + " ", Style: term.Dim}, term.Cell{Text: fmt.Sprintf("%-7s", kindOf(ev)), Style: style},
+		term.Cell{Text: fmt.Sprintf(" %7s %-8s ", pid, who)}, term.Cell{Text: text, Style: loud(style)})
 	return p.Err()
 }
 
-// eventText says what an entry is about, and how it stands out.
-func eventText(e *evidence.Entry) (term.Style, string) {
+// loud leaves the styles that warn; a whole line in another would tire.
+func loud(s term.Style) term.Style {
+	if s == term.Red || s == term.Yellow {
+		return s
+	}
+	return term.Plain
+}
+
+// eventText says what an event is about, and how it stands out.
+func eventText(ev *local.Event) (term.Style, string) {
+	e, name := ev.Entry, path.Base(orWord(ev.Path, orWord(ev.Command, "?")))
 	switch {
+	case e == nil:
+		return term.Green, name + ": " + ev.Note
 	case e.Exec != nil:
-		f, _ := e.Exec.Exe.Observed()
-		text := fmt.Sprintf("%s  %s  by %d, %s", orWord(f.Path, e.Exec.Hint), digestShort(f.Digest), e.Exec.Parent.PID, userName(e.Exec.Creds.UID))
-		if e.Exec.Hint != "" && e.Exec.Hint != f.Path {
-			text += ", called as " + e.Exec.Hint
-		}
-		if len(e.Exec.Taints) > 0 {
-			return term.Red, text + ", tainted: " + strings.Join(e.Exec.Taints, ", ")
-		}
-		return term.Plain, text
+		return execText(e.Exec)
 	case e.Process != nil:
 		f, _ := e.Process.Exe.Observed()
-		text := fmt.Sprintf("measured in full: %s  %s", f.Path, digestShort(f.Digest))
+		text := fmt.Sprintf("measured in full: %s %s", path.Base(f.Path), digestShort(f.Digest))
 		if m, ok := e.Process.Code.Observed(); ok && m.Count > 0 {
-			text += fmt.Sprintf("  code %s (%d files)", clip(m.Root.String(), 8), m.Count)
+			text += fmt.Sprintf(", code %s of %d files", prefix(m.Root.String(), 8), m.Count)
 		}
 		return term.Green, text
 	case e.Exit != nil:
@@ -162,20 +184,41 @@ func eventText(e *evidence.Entry) (term.Style, string) {
 	case e.Loss != nil:
 		return term.Yellow, fmt.Sprintf("%d records lost: %s", e.Loss.Count, e.Loss.Cause)
 	case e.Taint != nil:
-		text := e.Taint.Name + ", seen by " + e.Taint.How
+		text := name + ": "
+		if e.Instance == nil {
+			text = "the host: "
+		}
+		text += e.Taint.Name
 		if e.Taint.By != nil {
 			text += fmt.Sprintf(", done by process %d", e.Taint.By.PID)
 		}
-		if e.Instance == nil {
-			text = "the host: " + text
-		}
-		return term.Red, text
+		return term.Red, text + ", seen by " + e.Taint.How
 	case e.Release != nil:
-		return term.Plain, fmt.Sprintf("evidence left the host; window %.1f ms", float64(e.Release.Window)/1e6)
+		return term.Plain, fmt.Sprintf("%s: evidence left the host, window %.1f ms", name, float64(e.Release.Window)/1e6)
 	case e.Start != nil:
 		return term.Bold, fmt.Sprintf("epoch %d begins: %s, tier %s", e.Start.Epoch, e.Start.Reason, e.Start.Tier)
 	}
 	return term.Plain, ""
+}
+
+func execText(x *evidence.Exec) (term.Style, string) {
+	f, _ := x.Exe.Observed()
+	style, text := term.Plain, orWord(f.Path, x.Hint)+" "+digestShort(f.Digest)
+	if x.Hint != "" && x.Hint != f.Path {
+		text += " as " + x.Hint
+	}
+	if x.Seen {
+		text += ", ran before juratd"
+	} else {
+		text += fmt.Sprintf(", by %d", x.Parent.PID)
+	}
+	if len(x.Taints) > 0 {
+		style, text = term.Red, text+", tainted: "+strings.Join(x.Taints, ", ")
+	}
+	if len(x.Exe.Taints()) > 0 {
+		style, text = term.Red, text+", tainted: "+strings.Join(x.Exe.Taints(), ", ")
+	}
+	return style, text
 }
 
 // exitText puts a wait status in words (wait(2)).
@@ -190,35 +233,9 @@ func digestShort(v evidence.Value[evidence.Digest]) string {
 	d, ok := v.Observed()
 	switch {
 	case !ok:
-		return "digest unknown (" + v.Reason() + ")"
+		return "(" + orWord(v.Reason(), "not measured") + ")"
 	case len(v.Taints()) > 0:
-		return clip(d.Value.String(), 8) + " TAINTED (" + strings.Join(v.Taints(), ", ") + ")"
+		return prefix(d.Value.String(), 8) + " TAINTED (" + strings.Join(v.Taints(), ", ") + ")"
 	}
-	return clip(d.Value.String(), 8)
-}
-
-// cast is who is who, for filters: events name instances only.
-type cast struct {
-	app   *app
-	known map[uint32]local.Process
-}
-
-// match asks juratd about a process that is not known yet.
-func (c *cast) match(ctx context.Context, f *filter, e *evidence.Entry) bool {
-	i := *e.Instance
-	p, ok := c.known[i.PID]
-	if !ok || p.Instance != i {
-		all, err := c.app.processes(ctx)
-		if err != nil {
-			return false
-		}
-		c.known = make(map[uint32]local.Process, len(all.Processes))
-		for _, p := range all.Processes {
-			c.known[p.Instance.PID] = p
-		}
-		if p, ok = c.known[i.PID]; !ok || !p.Instance.SameProcess(i) {
-			return false
-		}
-	}
-	return f.match(&p)
+	return prefix(d.Value.String(), 8)
 }

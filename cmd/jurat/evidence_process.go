@@ -91,8 +91,27 @@ func showProcess(p *term.Printer, in string, m *evidence.Process) {
 		{Label: "measured", Value: sinceBoot(m.Measured)},
 		{Label: "arguments", Value: field(m.Arguments, evidence.Hash.String)},
 		{Label: "code set", Value: field(m.Code, func(c evidence.Manifest) string { return fmt.Sprintf("%d files, root %s", c.Count, c.Root) })},
+	}
+	fields = append(fields, contextFields(m)...)
+	fields = append(fields, files("mapped executable", m.Maps)...)
+	if c, ok := m.Code.Observed(); ok {
+		for _, f := range c.Files {
+			fields = append(fields, term.Field{Label: "code file", Value: f.Path + "  sha-256:" + f.Digest.String()})
+		}
+	}
+	fields = append(fields, files("model", m.Models)...)
+	fields = append(fields, files("input", m.Inputs)...)
+	fields = append(fields, each("ancestor", m.Ancestors, func(a evidence.Ancestor) string {
+		return orWord(a.Path, "path unknown") + "  " + field(a.Digest, evidence.Digest.String) + "  process " + a.Instance.String()
+	})...)
+	p.Fields(in, fields...)
+}
+
+// contextFields are where and as whom a process runs.
+func contextFields(m *evidence.Process) []term.Field {
+	return []term.Field{
 		{Label: "user", Value: field(m.Credentials, credentialsText)},
-		{Label: "groups", Value: field(m.Groups, func(g []uint32) string { return fmt.Sprint(g) })},
+		{Label: "groups", Value: field(m.Groups, groupsText)},
 		{Label: "namespaces", Value: field(m.Namespaces, namespacesText)},
 		{Label: "unit", Value: field(m.Unit, func(u string) string { return orWord(u, "none") })},
 		{Label: "cgroup", Value: field(m.Cgroup, plain)},
@@ -105,13 +124,13 @@ func showProcess(p *term.Printer, in string, m *evidence.Process) {
 		{Label: "devices", Value: field(m.Devices, listText)},
 		{Label: "interference", Value: field(m.Interference, listText)},
 	}
-	fields = append(fields, files("mapped executable", m.Maps)...)
-	fields = append(fields, files("model", m.Models)...)
-	fields = append(fields, files("input", m.Inputs)...)
-	fields = append(fields, each("ancestor", m.Ancestors, func(a evidence.Ancestor) string {
-		return orWord(a.Path, "path unknown") + "  " + field(a.Digest, evidence.Digest.String) + "  process " + a.Instance.String()
-	})...)
-	p.Fields(in, fields...)
+}
+
+func groupsText(groups []uint32) string {
+	if len(groups) == 0 {
+		return "none beside its own"
+	}
+	return fmt.Sprint(groups)
 }
 
 func files(label string, v evidence.Value[[]evidence.File]) []term.Field {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,13 +17,16 @@ import (
 )
 
 func (a *app) explainCommand() *cobra.Command {
-	return &cobra.Command{
+	var verbose bool
+	c := &cobra.Command{
 		Use:   "explain PID",
 		Short: "one process in full, as evidence would have it now",
 		Long: `Measures the process now, as if it asked for a credential, and shows all of it:
-program, libraries, script, code, models, context, parents, what spoilt it, and
-what this host cannot see. Nothing is logged or sent.`,
-		Example: "  jurat explain 4711",
+program, script, code, models, context, parents, what spoilt it, and what this
+host cannot see; at last what to expect of a broker. Nothing is logged or sent.
+
+With -v: each library and each file of code, with digests in full.`,
+		Example: "  jurat explain 4711\n  jurat explain 4711 -v | less",
 		Args:    arguments("PID"),
 		RunE: func(c *cobra.Command, args []string) error {
 			pid, err := parsePID(c, args[0])
@@ -33,12 +37,27 @@ what this host cannot see. Nothing is logged or sent.`,
 			defer cancel()
 			x, err := a.agent().Explain(ctx, pid)
 			if err != nil {
-				return err
+				return explainFailed(err, pid)
 			}
 			out := &explainJSON{"jurat.explain/v1", x}
-			return a.emit(out, func(p *term.Printer) { a.showExplanation(p, x) })
+			return a.emit(out, func(p *term.Printer) { a.showExplanation(p, x, verbose) })
 		},
+		ValidArgsFunction: a.completePID,
 	}
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "list every library and every file of code")
+	return c
+}
+
+// explainFailed makes of a process that is gone or was never seen what it is:
+// nobody refused anything.
+func explainFailed(err error, pid uint32) error {
+	said, ok := errors.AsType[*local.Error](err)
+	if !ok || said.Code != local.CodeExited && said.Code != local.CodePeer && said.Code != local.CodeExec {
+		return err
+	}
+	f := notKnown(pid)
+	f.err = err
+	return f
 }
 
 // explainJSON is jurat.explain/v1.
@@ -47,37 +66,43 @@ type explainJSON struct {
 	*local.Explanation
 }
 
-func (a *app) showExplanation(p *term.Printer, x *local.Explanation) {
-	s := &x.Summary
+func (a *app) showExplanation(p *term.Printer, x *local.Explanation, verbose bool) {
+	s, m := &x.Summary, x.Process
+	standing := s.Standing
+	if names := taintNames(s); len(names) > 0 {
+		standing += ": " + strings.Join(names, ", ")
+	}
 	p.Styled(term.Bold, "%s", program(s))
 	p.Fields("  ",
-		term.Field{Label: "process", Value: fmt.Sprintf("%d, for %s, program number %d of it", s.Instance.PID, a.age(s.At), s.Instance.Generation)},
+		term.Field{Label: "process", Value: fmt.Sprintf("%d of %s, runs this for %s (exec %d), %s", s.Instance.PID, a.userName(s.UID), a.age(s.At), s.Instance.Generation, originText(s.Origin))},
 		term.Field{Label: "calls itself", Value: s.Command + " (a hint)"},
-		term.Field{Label: "standing", Value: s.Standing, Style: standingStyles[s.Standing]},
+		term.Field{Label: "standing", Value: standing, Style: standingStyles[s.Standing]},
 		term.Field{Label: "credentials", Value: fmt.Sprintf("%d held", s.Holds)},
 	)
-	p.Blank()
-	p.Styled(term.Bold, "Measured now")
-	showProcess(p, "  ", x.Process)
-	if m, ok := x.Process.Code.Observed(); ok && len(m.Files) > 0 {
-		p.Blank()
-		p.Styled(term.Bold, "Code files")
-		rows := make([][]term.Cell, 0, len(m.Files))
-		for _, f := range slices.SortedFunc(slices.Values(m.Files), func(x, y evidence.CodeFile) int { return strings.Compare(x.Path, y.Path) }) {
-			rows = append(rows, []term.Cell{{Text: clip(f.Digest.String(), 17)}, {Text: f.Path}})
-		}
-		p.Table("  ", []string{"DIGEST", "PATH"}, rows)
-	}
-	if len(x.Models) > 0 {
-		p.Blank()
-		p.Styled(term.Bold, "Being hashed")
-		for _, m := range x.Models {
-			p.Line("  %s", m)
-		}
-	}
+	section(p, "Program")
+	p.Fields("  ", slices.Concat(
+		file("executable", m.Exe, verbose),
+		file("loader", deref(m.Loader), verbose),
+		file("script", scriptFile(m.Script), verbose),
+		[]term.Field{
+			{Label: "bound by", Value: boundText(m.Script)},
+			{Label: "arguments", Value: field(m.Arguments, evidence.Hash.String)},
+		},
+		libraries(m.Maps, verbose),
+		code(m.Code, verbose),
+	)...)
+	section(p, "Data")
+	p.Fields("  ", slices.Concat(
+		listed("model", m.Models, verbose),
+		hashing(x.Models),
+		listed("input", m.Inputs, verbose),
+	)...)
+	section(p, "Context")
+	p.Fields("  ", contextFields(m)...)
+	section(p, "Made by")
+	showAncestors(p, m.Ancestors)
 	a.showSpoilt(p, s)
-	p.Blank()
-	p.Styled(term.Bold, "The look now")
+	section(p, "The look now")
 	unclean := uncleanLook(&x.State)
 	if len(unclean) == 0 {
 		p.Row(term.Green, "  clean", "")
@@ -87,24 +112,27 @@ func (a *app) showExplanation(p *term.Printer, x *local.Explanation) {
 	}
 	showBlind(p, x)
 	p.Blank()
-	p.Line("%s", conclusion(s, unclean))
+	expect, next := conclusion(x, unclean)
+	p.Styled(term.Bold, "%s", expect)
+	for _, n := range next {
+		p.Line("  next: %s", n)
+	}
 }
 
 func (a *app) showSpoilt(p *term.Printer, s *local.Process) {
 	if len(s.Taints) == 0 {
 		return
 	}
-	p.Blank()
-	p.Styled(term.Bold, "What spoilt it")
+	section(p, "What spoilt it")
 	rows := make([][]term.Cell, 0, len(s.Taints))
 	for _, t := range s.Taints {
-		by := "-"
+		by := "not known"
 		if t.By != nil {
-			by = fmt.Sprint(t.By.PID)
+			by = fmt.Sprintf("process %d", t.By.PID)
 		}
-		rows = append(rows, []term.Cell{{Text: t.Name, Style: term.Red}, {Text: sinceBoot(t.At)}, {Text: t.How}, {Text: by}})
+		rows = append(rows, []term.Cell{{Text: t.Name, Style: term.Red}, {Text: sinceBoot(t.At)}, {Text: by}, {Text: t.How}})
 	}
-	p.Table("  ", []string{"TAINT", "WHEN", "SEEN BY", "DONE BY PROCESS"}, rows)
+	p.Table("  ", []string{"TAINT", "WHEN", "DONE BY", "SEEN BY"}, rows)
 }
 
 // uncleanLook lists what a look shows that no broker accepts as it is.
@@ -156,24 +184,52 @@ func showBlind(p *term.Printer, x *local.Explanation) {
 	if len(order) == 0 {
 		return
 	}
-	p.Blank()
-	p.Styled(term.Bold, "Not seen on this host (tier %s)", x.Tier)
+	section(p, "Not seen on this host (tier %s)", x.Tier)
 	for _, reason := range order {
 		p.Line("  %s: %s", reason, strings.Join(why[reason], ", "))
+		if remedy := remedies[reason]; remedy != "" {
+			p.Styled(term.Dim, "    what it would take: %s", remedy)
+		}
 	}
 }
 
-// conclusion is what to expect of a broker, and what to do next.
-func conclusion(s *local.Process, unclean []string) string {
+// remedies are what it takes that a signal is seen, by the reason for which it
+// is not.
+var remedies = map[string]string{
+	"tier-tracepoint": "a kernel that takes BPF programs of type LSM: start it with bpf in lsm=",
+	"no-tracepoint":   "a kernel with that tracepoint (CONFIG_FTRACE_SYSCALLS, CONFIG_MODULES)",
+	"kernel-too-old":  "a newer kernel",
+	"no-lsm":          "bpf in the kernel's lsm= at start",
+}
+
+// conclusion is what to expect of a broker as far as the host can tell, and
+// what to do next.
+func conclusion(x *local.Explanation, unclean []string) (expect string, next []string) {
+	s := &x.Summary
+	events := fmt.Sprintf("'jurat events --pid %d' shows what happens to it", s.Instance.PID)
 	switch {
+	case s.Standing == local.StandingTainted && len(s.Taints) == 0:
+		return "A broker will say no: its program is not a file that can be measured again (" + strings.Join(taintNames(s), ", ") + ").",
+			[]string{"start it anew, from a file that stays"}
 	case s.Standing == local.StandingTainted:
-		return "A broker will say no: it is tainted. Find out what did that, then restart the process."
+		return "A broker will say no: it is tainted (" + strings.Join(taintNames(s), ", ") + "), and stays so.",
+			[]string{"find out who did that, then start the process anew", events}
 	case len(unclean) > 0:
-		return "A broker will say no while the look is not clean. Restarting the process makes it clean where its files are what they should be."
+		return "A broker will say no as long as the look is not clean: " + strings.Join(unclean, "; ") + ".",
+			[]string{"start the process anew, from files that are what they should be", events}
 	case s.Standing == local.StandingUnknown:
-		return "A broker will say no: its program has no digest. Restart it while juratd runs."
+		return "A broker will say no: its program has no digest (" + s.Digest.Reason() + ").", []string{"start it anew while juratd runs"}
 	case s.Standing == local.StandingSeen:
-		return "It ran before juratd did. Unless its reference values allow that, a broker will say no: restart it."
+		return "It ran before juratd did: unless its reference values allow that, a broker will say no.", []string{"start it anew while juratd runs"}
 	}
-	return "Nothing here stands in its way; whether digests and context are the accepted ones, the broker knows ('jurat why TXN')."
+	if f, ok := x.Process.Exe.Get(); ok {
+		if d, ok := f.Digest.Get(); ok {
+			next = append(next, "to accept its program: jurat refs add WORKLOAD "+d.String()+" --label TEXT --reason TEXT")
+		}
+	}
+	if m, ok := x.Process.Code.Get(); ok && m.Count > 0 {
+		next = append(next, "to accept its code: jurat refs add WORKLOAD sha-256:"+m.Root.String()+" --group manifests --label TEXT --reason TEXT")
+	}
+	return "Nothing that this host sees stands in its way; which digests and which context are accepted, the broker knows.",
+		append(next, "when it was refused, 'jurat why TXN' says what was expected; TXN is in the refusal")
 }

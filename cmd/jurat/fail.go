@@ -4,6 +4,9 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -191,14 +194,26 @@ func brokerRefused(err error, said *brokerclient.Refusal) *failure {
 // emit prints a result: v as JSON, or what text says for people.
 func (a *app) emit(v any, text func(p *term.Printer)) error {
 	if !a.json {
-		p := a.printer()
+		out := bufio.NewWriterSize(a.out, 64<<10)
+		p := term.New(out, a.color(a.out)).On(a.screen())
 		text(p)
-		return p.Err()
+		return cmp.Or(p.Err(), out.Flush())
 	}
-	e := json.NewEncoder(a.out)
+	return a.encode(v, "  ")
+}
+
+// encode writes v as JSON. What a terminal would obey is escaped there as well:
+// names that processes and files have are in it.
+func (a *app) encode(v any, indent string) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
+	e.SetIndent("", indent)
+	err := e.Encode(v)
+	if err == nil {
+		_, err = io.WriteString(a.out, term.CleanJSON(b.String()))
+	}
+	if err != nil {
 		return fmt.Errorf("standard output: %w", err)
 	}
 	return nil

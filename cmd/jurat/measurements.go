@@ -19,7 +19,10 @@ func (a *app) measurementsCommand() *cobra.Command {
 		Short: "which files juratd has measured, and how",
 		Long: `Lists the files whose digests juratd knows now. PATTERN is a part of the path or
 the beginning of a digest. A file that changed is not listed: its digest is made
-anew when it is used again.`,
+anew when it is used again.
+
+HOW says where the digest came from: read, cache, ima or fsverity. FIRST and LAST
+are how long ago it was measured and last asked for. --json has digests in full.`,
 		Example: "  jurat measurements /opt/agent\n  jurat measurements 9f86d081",
 		Args:    atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -55,13 +58,16 @@ func (a *app) showMeasurements(p *term.Printer, out *measurementsJSON) {
 	for _, f := range out.Files {
 		digest, source := f.Digest.Reason(), "-"
 		if d, ok := f.Digest.Observed(); ok {
-			digest, source = clip(d.Value.String(), 17), d.Source
+			digest, source = prefix(d.Value.String(), 12), d.Source
 		}
 		rows = append(rows, []term.Cell{
 			{Text: digest}, {Text: source}, {Text: bytesText(f.ID.Size)}, {Text: a.age(f.FirstSeen)}, {Text: a.age(f.LastUsed)}, {Text: fmt.Sprint(f.Uses)}, {Text: f.Path},
 		})
 	}
-	p.Table("", []string{"DIGEST", "HOW", "SIZE", "FIRST SEEN", "LAST USED", "USES", "PATH"}, rows)
+	p.List([]term.Column{
+		{Title: "DIGEST"}, {Title: "HOW"}, {Title: "SIZE"}, {Title: "FIRST"}, {Title: "LAST"}, {Title: "USES"},
+		{Title: "PATH", Give: true, Tail: true},
+	}, rows)
 	p.Styled(term.Dim, "%d of %d files", len(out.Files), out.Known)
 	if out.More {
 		p.Styled(term.Yellow, "juratd knows more than fit into one answer")

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os/user"
 	"path"
 	"slices"
@@ -25,20 +26,44 @@ import (
 type filter struct {
 	unit, container, user string
 	tainted               bool
+
+	uid uint32 // of user
 }
 
 func (f *filter) flags(c *cobra.Command) {
-	c.Flags().StringVar(&f.unit, "unit", "", "only of this systemd `UNIT`")
+	c.Flags().StringVar(&f.unit, "unit", "", "only of this systemd `UNIT`; .service may be left out")
 	c.Flags().StringVar(&f.container, "container", "", "only of the container whose `ID` begins so")
 	c.Flags().StringVar(&f.user, "user", "", "only of this `USER`, by name or number")
 }
 
-// match reports whether a process is of interest.
-func (f *filter) match(p *local.Process) bool {
-	return (f.unit == "" || p.Unit == f.unit) &&
-		(f.container == "" || p.Container != "" && strings.HasPrefix(p.Container, f.container)) &&
-		(f.user == "" || strconv.FormatUint(uint64(p.UID), 10) == f.user || userName(p.UID) == f.user) &&
-		(!f.tainted || p.Standing == local.StandingTainted)
+// settle finds out who the user is: a misspelt name must not look like a host
+// on which nothing of theirs runs.
+func (f *filter) settle(c *cobra.Command) error {
+	if f.user == "" {
+		return nil
+	}
+	number := f.user
+	if u, err := user.Lookup(f.user); err == nil {
+		number = u.Uid
+	}
+	uid, err := strconv.ParseUint(number, 10, 32)
+	if err != nil {
+		return usage(c, "--user %q: this host knows no such user; a number does as well", f.user)
+	}
+	f.uid = uint32(uid)
+	return nil
+}
+
+// match reports whether something of that unit, container and user is of
+// interest; uid is nil where nobody knows.
+func (f *filter) match(unit, container string, uid *uint32) bool {
+	return (f.unit == "" || unit == f.unit || unit == f.unit+".service" || strings.HasSuffix(unit, "/"+f.unit)) &&
+		(f.container == "" || container != "" && strings.HasPrefix(container, f.container)) &&
+		(f.user == "" || uid != nil && *uid == f.uid)
+}
+
+func (f *filter) matchProcess(p *local.Process) bool {
+	return f.match(p.Unit, p.Container, &p.UID) && (!f.tainted || p.Standing == local.StandingTainted)
 }
 
 // standings are how processes stand, what an operator looks at first in front.
@@ -49,85 +74,181 @@ var standingStyles = map[string]term.Style{
 }
 
 func (a *app) psCommand() *cobra.Command {
-	var f filter
-	var byPID bool
+	q := &psQuery{}
+	var every time.Duration
 	c := &cobra.Command{
 		Use:   "ps [PATTERN]",
 		Short: "what runs on this host, and how far it is known",
 		Long: `Lists the processes that juratd knows, those to look at first on top. PATTERN is
-a part of the program's or script's path.
+a part of the program's or script's path, of an argument, or of what the process
+calls itself.
+Kernel threads run no program and are not listed.
 
 How a process stands is the host's own view; the verdict is the broker's:
   tainted    something spoilt it: no broker will believe it ('jurat explain PID')
   unknown    its program has no digest, for the reason shown
   measured   it was measured in full for a credential
   seen       it ran before juratd did
-  known      the digest of its program is known`,
-		Example: "  jurat ps --unit invoice.service\n  jurat ps python",
+  known      the digest of its program is known
+
+On a terminal, lines are cut to fit; --json has everything in full.`,
+		Example: "  jurat ps --unit invoice\n  jurat ps python --sort age\n  jurat ps --tainted --watch=5s",
 		Args:    atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
-			all, err := a.processes(c.Context())
+			q.pattern = strings.Join(args, "")
+			if err := q.settle(c); err != nil {
+				return err
+			}
+			if every != 0 {
+				return a.psWatch(c, q, every)
+			}
+			out, err := a.ps(c.Context(), q)
 			if err != nil {
 				return err
 			}
-			pattern := strings.Join(args, "")
-			out := &psJSON{Schema: "jurat.ps/v1", Known: len(all.Processes), More: all.More, Processes: []local.Process{}}
-			for _, p := range all.Processes {
-				if f.match(&p) && (strings.Contains(p.Path, pattern) || strings.Contains(p.Script, pattern)) {
-					out.Processes = append(out.Processes, p)
-				}
-			}
-			if !byPID {
-				slices.SortStableFunc(out.Processes, func(x, y local.Process) int {
-					return cmp.Compare(slices.Index(standings, x.Standing), slices.Index(standings, y.Standing))
-				})
-			}
-			return a.emit(out, func(p *term.Printer) { a.showProcesses(p, out) })
+			return a.emit(out, func(p *term.Printer) { a.showProcesses(p, out, 0) })
 		},
 	}
-	f.flags(c)
-	c.Flags().BoolVar(&f.tainted, "tainted", false, "only what is tainted")
-	c.Flags().BoolVar(&byPID, "by-pid", false, "in the order of pids")
+	q.flags(c)
+	c.Flags().BoolVar(&q.tainted, "tainted", false, "only what is tainted")
+	c.Flags().StringVar(&q.order, "sort", "standing", "sort by `COLUMN`: "+strings.Join(orderNames, ", "))
+	c.Flags().DurationVarP(&every, "watch", "w", 0, "show it anew each `TIME`, until interrupted")
+	c.Flags().Lookup("watch").NoOptDefVal = "2s"
+	completeWith(c, "sort", orderNames)
 	return c
+}
+
+// psQuery is what somebody wants to see of the processes.
+type psQuery struct {
+	filter
+	pattern, order string
+}
+
+func (q *psQuery) settle(c *cobra.Command) error {
+	if !slices.Contains(orderNames, q.order) {
+		return usage(c, "--sort %q is none of %s", q.order, strings.Join(orderNames, ", "))
+	}
+	return q.filter.settle(c)
+}
+
+// orderNames are what processes can be sorted by; the first is the default.
+// Within each the order is that of pids.
+var orderNames = []string{"standing", "pid", "user", "unit", "age", "program"}
+
+func (a *app) compare(order string) func(x, y *local.Process) int {
+	switch order {
+	case "standing":
+		return func(x, y *local.Process) int {
+			return cmp.Compare(slices.Index(standings, x.Standing), slices.Index(standings, y.Standing))
+		}
+	case "user":
+		return func(x, y *local.Process) int { return cmp.Compare(a.userName(x.UID), a.userName(y.UID)) }
+	case "unit":
+		return func(x, y *local.Process) int { return cmp.Compare(place(x), place(y)) }
+	case "age": // the youngest last, beside the prompt
+		return func(x, y *local.Process) int { return cmp.Compare(x.At, y.At) }
+	case "program":
+		return func(x, y *local.Process) int { return cmp.Compare(program(x), program(y)) }
+	}
+	return func(_, _ *local.Process) int { return 0 } // juratd's order is that of pids
 }
 
 // psJSON is jurat.ps/v1.
 type psJSON struct {
-	Schema    string          `json:"schema"`
-	Known     int             `json:"known"`
-	More      bool            `json:"more"` // juratd knows others that did not fit
-	Processes []local.Process `json:"processes"`
+	Schema    string           `json:"schema"`
+	Known     int              `json:"known"`
+	Processes []*local.Process `json:"processes"`
+}
+
+func (a *app) ps(ctx context.Context, q *psQuery) (*psJSON, error) {
+	all, err := a.processes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &psJSON{Schema: "jurat.ps/v1", Known: len(all), Processes: make([]*local.Process, 0, len(all))}
+	for i := range all {
+		p := &all[i]
+		named := strings.Contains(p.Path, q.pattern) || strings.Contains(p.Script, q.pattern) || strings.Contains(p.Command, q.pattern) ||
+			slices.ContainsFunc(p.Arguments, func(s string) bool { return strings.Contains(s, q.pattern) })
+		if named && q.matchProcess(p) {
+			out.Processes = append(out.Processes, p)
+		}
+	}
+	slices.SortStableFunc(out.Processes, a.compare(q.order))
+	return out, nil
 }
 
 // processes asks juratd what runs.
-func (a *app) processes(ctx context.Context) (*local.Processes, error) {
+func (a *app) processes(ctx context.Context) ([]local.Process, error) {
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	return a.agent().Processes(ctx)
 }
 
-func (a *app) showProcesses(p *term.Printer, out *psJSON) {
+// psWatch shows the processes again and again, as many as the screen takes.
+func (a *app) psWatch(c *cobra.Command, q *psQuery, every time.Duration) error {
+	if a.json || !term.IsTerminal(a.out) {
+		return usage(c, "--watch needs a terminal to show it on")
+	}
+	if every < 0 {
+		return usage(c, "--watch %v, want a time", every)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		out, err := a.ps(c.Context(), q)
+		if err != nil {
+			return err
+		}
+		var b strings.Builder
+		screen, most := a.screen(), 0
+		if screen.Rows > 0 { // less titles, totals, how many more, and the cursor's line
+			most = max(1, screen.Rows-4)
+		}
+		a.showProcesses(term.New(&b, a.color(a.out)).On(screen), out, most)
+		if _, err := io.WriteString(a.out, term.Frame(b.String())); err != nil {
+			return err
+		}
+		select {
+		case <-c.Context().Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// showProcesses prints a table, at most so many lines of it (0: all).
+func (a *app) showProcesses(p *term.Printer, out *psJSON, most int) {
 	count := make(map[string]int)
 	rows := make([][]term.Cell, 0, len(out.Processes))
-	for i := range out.Processes {
-		q := &out.Processes[i]
-		count[q.Standing]++
+	for i, q := range out.Processes {
+		if count[q.Standing]++; most > 0 && i >= most {
+			continue
+		}
+		style := standingStyles[q.Standing]
+		why := digestOrReason(q)
+		if q.Standing != local.StandingTainted && q.Standing != local.StandingUnknown {
+			why.Style = term.Plain
+		}
 		rows = append(rows, []term.Cell{
-			{Text: fmt.Sprint(q.Instance.PID)}, {Text: userName(q.UID)}, {Text: q.Standing, Style: standingStyles[q.Standing]},
-			{Text: digestOrReason(q)}, {Text: dash(place(q))}, {Text: a.age(q.At)}, {Text: program(q)},
+			{Text: fmt.Sprint(q.Instance.PID)}, {Text: a.userName(q.UID)}, {Text: q.Standing, Style: style},
+			why, {Text: dash(place(q))}, {Text: a.age(q.At)}, {Text: program(q)},
 		})
 	}
-	p.Table("", []string{"PID", "USER", "STANDING", "DIGEST/WHY", "UNIT/CONTAINER", "AGE", "PROGRAM"}, rows)
+	p.List([]term.Column{
+		{Title: "PID"}, {Title: "USER", Give: true}, {Title: "STANDING"}, {Title: "DIGEST/WHY", Give: true}, {Title: "UNIT", Give: true},
+		{Title: "AGE"}, {Title: "PROGRAM", Give: true, Tail: true},
+	}, rows)
+	if hidden := len(out.Processes) - len(rows); hidden > 0 {
+		p.Spans(term.Cell{Text: fmt.Sprintf("and %d more", hidden), Style: term.Dim})
+	}
 	var parts []string
 	for _, s := range standings {
 		if count[s] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", count[s], s))
 		}
 	}
-	p.Styled(term.Dim, "%d of %d processes%s", len(out.Processes), out.Known, colon(strings.Join(parts, ", ")))
-	if out.More {
-		p.Styled(term.Yellow, "juratd knows more than fit into one answer")
-	}
+	p.Spans(term.Cell{Text: fmt.Sprintf("%d of %d processes%s", len(out.Processes), out.Known, colon(strings.Join(parts, ", "))), Style: term.Dim})
 }
 
 func colon(s string) string {
@@ -137,29 +258,55 @@ func colon(s string) string {
 	return ": " + s
 }
 
-// digestOrReason is a digest as far as people compare it, or why there is none.
-func digestOrReason(p *local.Process) string {
-	if len(p.Taints) > 0 && p.Standing == local.StandingTainted {
-		return p.Taints[len(p.Taints)-1].Name
+// digestOrReason is a digest as far as people compare it, or why there is none
+// to believe.
+func digestOrReason(p *local.Process) term.Cell {
+	style := standingStyles[p.Standing]
+	if p.Standing == local.StandingTainted {
+		if names := taintNames(p); len(names) > 0 {
+			more := ""
+			if len(names) > 1 {
+				more = fmt.Sprintf(" +%d", len(names)-1)
+			}
+			return term.Cell{Text: names[0] + more, Style: style}
+		}
 	}
 	if d, ok := p.Digest.Observed(); ok {
-		return clip(d.Value.String(), 8)
+		return term.Cell{Text: prefix(d.Value.String(), 8), Style: style}
 	}
-	return p.Digest.Reason()
+	return term.Cell{Text: p.Digest.Reason(), Style: style}
 }
 
+// taintNames lists what is held against a process, the latest first, and
+// against its digest.
+func taintNames(p *local.Process) []string {
+	var names []string
+	for _, t := range slices.Backward(p.Taints) {
+		names = append(names, t.Name)
+	}
+	return append(names, p.Digest.Taints()...)
+}
+
+// place is where a process belongs: its container, else its unit.
 func place(p *local.Process) string {
 	if p.Container != "" {
-		return clip(p.Container, 8)
+		return prefix(p.Container, 12)
 	}
-	return p.Unit
+	return strings.TrimSuffix(p.Unit, ".service")
 }
 
-// program is what runs, in as many words as an operator knows it by.
+// prefix is the beginning of something in hexadecimal, for people who compare.
+func prefix(s string, n int) string { return s[:min(n, len(s))] }
+
+// program is what runs, in as many words as an operator knows it by: the
+// script, else what the program was told.
 func program(p *local.Process) string {
 	text := orWord(p.Path, p.Command)
-	if p.Script != "" {
+	switch {
+	case p.Script != "":
 		text = path.Base(text) + " " + p.Script
+	case len(p.Arguments) > 1:
+		text = path.Base(text) + " " + strings.Join(p.Arguments[1:], " ")
 	}
 	if p.Origin == evidence.OriginFork {
 		text += " (fork)"
@@ -183,11 +330,19 @@ func (a *app) age(at int64) string {
 	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d/time.Hour%24)
 }
 
-// userName is the name of a user of this machine, or the number.
-func userName(uid uint32) string {
-	number := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(number); err == nil {
-		return u.Username
+// userName is the name of a user of this machine, or the number. Each is looked
+// up once.
+func (a *app) userName(uid uint32) string {
+	name, ok := a.users[uid]
+	if !ok {
+		name = strconv.FormatUint(uint64(uid), 10)
+		if u, err := user.LookupId(name); err == nil {
+			name = u.Username
+		}
+		if a.users == nil {
+			a.users = make(map[uint32]string)
+		}
+		a.users[uid] = name
 	}
-	return number
+	return name
 }

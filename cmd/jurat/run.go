@@ -40,6 +40,7 @@ type app struct {
 	timeout               time.Duration
 	set                   map[string]bool // which of the three somebody named
 	fromEnv               bool            // the broker was named by the environment
+	users                 map[uint32]string
 }
 
 // run is the whole command as a function of its arguments and streams. Signals
@@ -189,7 +190,13 @@ func (a *app) color(w io.Writer) bool {
 }
 
 // printer writes results for people.
-func (a *app) printer() *term.Printer { return term.New(a.out, a.color(a.out)) }
+func (a *app) printer() *term.Printer { return term.New(a.out, a.color(a.out)).On(a.screen()) }
+
+// screen is what standard output has room for.
+func (a *app) screen() term.Screen {
+	columns, rows := term.Size(a.out)
+	return term.Screen{Columns: columns, Rows: rows, Unicode: a.utf8()}
+}
 
 // bounded limits how long a command waits for others.
 func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/jurat-dev/jurat/agent/local"
@@ -12,8 +13,8 @@ import (
 )
 
 // hostile is a name that a process may give itself: it turns the direction of
-// writing, colours the terminal and ends the line.
-const hostile = "ls\u202e\x1b[32mmeasured\x1b[0m\n"
+// writing, colours the terminal, with seven bits and with eight, and ends the line.
+const hostile = "ls\u202e\x1b[32mmeasured\u009b0m\x7f\n"
 
 func sampleDigest(b byte) evidence.Value[evidence.Digest] {
 	return evidence.Known(evidence.Digest{Algorithm: "sha-256", Value: bytes.Repeat([]byte{b}, 32), Source: evidence.SourceCache})
@@ -48,8 +49,13 @@ func sampleAnswer(t testing.TB, r local.Request) any {
 	t.Helper()
 	all := sampleProcesses().Processes
 	switch r.Op {
-	case local.OpProcesses:
-		return sampleProcesses()
+	case local.OpProcesses: // in two parts
+		out := sampleProcesses()
+		out.Processes = slices.DeleteFunc(out.Processes, func(p local.Process) bool { return p.Instance.PID < r.PID })
+		if r.PID == 0 {
+			out.Processes, out.More = out.Processes[:2], true
+		}
+		return out
 	case local.OpMeasurements:
 		return &local.Measurements{Files: []local.Measured{
 			{Path: "/opt/invoice/agent.py", ID: evidence.FileID{Device: 1, Inode: 2, Size: 812}, Digest: sampleDigest(0xaa), FirstSeen: noon.Unix() - 4000, LastUsed: noon.Unix() - 5, Uses: 3},
@@ -57,10 +63,11 @@ func sampleAnswer(t testing.TB, r local.Request) any {
 		}}
 	case local.OpEvents:
 		who := all[2].Instance
-		return &local.Event{Time: noon.UnixNano() + 123_000_000, Missed: 7, Entry: &evidence.Entry{
-			Version: 1, Kind: evidence.KindTaint, At: 5_123_456_789, Instance: &who,
-			Taint: &evidence.Taint{Name: "traced", How: "tracepoint/syscalls/sys_exit_ptrace", By: &all[3].Instance},
-		}}
+		return &local.Event{Time: noon.UnixNano() + 123_000_000, Missed: 7, Instance: &who, Path: all[2].Path, Command: all[2].Command, UID: &all[2].UID,
+			Unit: all[2].Unit, Entry: &evidence.Entry{
+				Version: 1, Kind: evidence.KindTaint, At: 5_123_456_789, Instance: &who,
+				Taint: &evidence.Taint{Name: "traced", How: "tracepoint/syscalls/sys_exit_ptrace", By: &all[3].Instance},
+			}}
 	case local.OpExplain:
 		bundle, err := evidence.Parse(sampleBundle(t))
 		if err != nil {
@@ -77,17 +84,4 @@ func sampleAnswer(t testing.TB, r local.Request) any {
 		}
 	}
 	return sampleStatus()
-}
-
-// TestNothingHostileReachesTheTerminal: names that processes choose are shown,
-// not obeyed.
-func TestNothingHostileReachesTheTerminal(t *testing.T) {
-	w := newWorld(t)
-	w.agent.set(func(_ int, r local.Request) any { return sampleAnswer(t, r) })
-	for _, args := range [][]string{{"ps"}, {"tree"}, {"tree", "4712"}, {"explain", "4712"}, {"measurements"}, {"events", "-n", "1"}} {
-		_, out, errs := w.run(w.sockets(args...)...)
-		if bytes.ContainsAny([]byte(out+errs), "\x1b\u202e") {
-			t.Errorf("%v printed %q", args, out+errs)
-		}
-	}
 }

@@ -86,7 +86,8 @@ func sampleBundle(t testing.TB) []byte {
 	process := &evidence.Process{
 		Origin: evidence.OriginExec, ExecAt: 5, Measured: 100e9, Exe: evidence.Known(agent), Loader: evidence.Known(&loader),
 		Script: evidence.Known[*evidence.Script](nil), Maps: evidence.Known([]evidence.File{agent, loader}),
-		Arguments: evidence.Known(evidence.Hash{1}), Code: evidence.Unknown[evidence.Manifest]("not-collected"),
+		Arguments: evidence.Known(evidence.Hash{1}), Code: evidence.Known(evidence.NewManifest([]evidence.CodeFile{
+			{Digest: evidence.Hash{0xc1}, Path: "/opt/invoice/agent.py"}, {Digest: evidence.Hash{0xc0}, Path: "/opt/invoice/evil\u202ename.py"}})),
 		Models: evidence.Tainted([]evidence.File{file("/srv/m.safetensors", 0xcc)}, "changed"), Inputs: evidence.Unknown[[]evidence.File]("not-collected"),
 		Credentials: evidence.Known(evidence.Credentials{UID: 990, EUID: 990, SUID: 990, FSUID: 990, GID: 990, EGID: 0, NoNewPrivs: true, Seccomp: 2}),
 		Groups:      evidence.Known([]uint32{990}), Namespaces: evidence.Known(evidence.Namespaces{PID: 1}),
@@ -108,6 +109,7 @@ func sampleBundle(t testing.TB) []byte {
 			Reason: "boot", Epoch: 3, BootID: make([]byte, 16), Agent: "0.1.0", AgentDigest: digest(0xee), Kernel: "6.18.5", Tier: "tracepoint",
 			Programs: []evidence.Program{{Name: "exec", Tag: "a1", Fired: true}, {Name: "exit", Tag: "b2"}},
 			Modules:  evidence.Known("lockdown,capability"), Lockdown: evidence.Unknown[string]("no-securityfs"),
+			Signals: []evidence.Signal{{Name: "exec", By: evidence.Known("tp_btf/sched_process_exec")}, {Name: "deny", By: evidence.Unknown[string]("tier-tracepoint")}},
 		}},
 		{Kind: evidence.KindExec, At: 2e9, Instance: &self, Exec: &evidence.Exec{
 			Parent: parent, Hint: "invoice-agent", Exe: evidence.Known(agent), Cgroup: evidence.Known("/x"), Taints: []string{"preload"}, CPU: 1, Record: 9,

@@ -29,7 +29,8 @@ type terminal struct {
 	seen bytes.Buffer
 }
 
-// onTerminal starts cmd as the leader of a session on a terminal of its own.
+// onTerminal starts cmd as the leader of a session on a terminal of its own, of
+// the usual size.
 func onTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
 	t.Helper()
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -38,6 +39,9 @@ func onTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
 	}
 	p := &terminal{t: t, master: os.NewFile(uintptr(fd), "ptmx"), done: make(chan struct{})}
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: 80, Row: 24}); err != nil {
 		t.Fatal(err)
 	}
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)

@@ -15,12 +15,18 @@ import (
 )
 
 func (a *app) treeCommand() *cobra.Command {
+	var f filter
 	c := &cobra.Command{
 		Use:   "tree [PID]",
 		Short: "who started whom, with what spoilt them",
-		Long: `Shows the processes that juratd knows as a tree. With PID: that process, its
-parents up to the first, and what it started.`,
-		Example: "  jurat tree\n  jurat tree 4711",
+		Long: `Shows the processes that juratd knows as a tree: each below the one that made it,
+with its standing ('jurat ps --help'), digest, program, user and unit. With PID:
+that process, its parents up to the first, and what it started. What a flag
+leaves out is shown where it leads to something of interest.
+
+A process whose parent has ended stands at the left edge: the kernel gives it
+another parent, which did not make it.`,
+		Example: "  jurat tree\n  jurat tree 4711\n  jurat tree --tainted",
 		Args:    atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
 			var pid uint32
@@ -30,24 +36,29 @@ parents up to the first, and what it started.`,
 					return err
 				}
 			}
+			if err := f.settle(c); err != nil {
+				return err
+			}
 			all, err := a.processes(c.Context())
 			if err != nil {
 				return err
 			}
-			roots := grow(all.Processes)
+			roots := grow(all)
 			if pid != 0 {
 				if roots = lineage(roots, pid); roots == nil {
 					return notKnown(pid)
 				}
 			}
+			if f != (filter{}) {
+				roots = prune(roots, f.matchProcess)
+			}
 			out := &treeJSON{Schema: "jurat.tree/v1", Roots: orEmpty(roots)}
-			return a.emit(out, func(p *term.Printer) {
-				for _, n := range roots {
-					a.showBranch(p, n, "", "")
-				}
-			})
+			return a.emit(out, func(p *term.Printer) { a.showTree(p, roots) })
 		},
+		ValidArgsFunction: a.completePID,
 	}
+	f.flags(c)
+	c.Flags().BoolVar(&f.tainted, "tainted", false, "only what is tainted")
 	return c
 }
 
@@ -109,26 +120,63 @@ func lineage(roots []*node, pid uint32) []*node {
 	return nil
 }
 
-// showBranch prints a node and those below it; before leads to its line, below
-// to theirs.
-func (a *app) showBranch(p *term.Printer, n *node, before, below string) {
+// prune leaves of the trees what is of interest and what leads to it.
+func prune(roots []*node, keep func(*local.Process) bool) []*node {
+	var out []*node
+	for _, n := range roots {
+		below := prune(n.Children, keep)
+		if len(below) > 0 || keep(&n.Process) {
+			out = append(out, &node{Process: n.Process, Children: below})
+		}
+	}
+	return out
+}
+
+// branches are the lines of a tree.
+type branches struct {
+	app              *app
+	p                *term.Printer
+	tee, corner, bar string
+}
+
+// deepest is how many columns the lines of a tree take at most. What is deeper
+// has lost the lines farthest from it.
+const deepest = 36
+
+func (a *app) showTree(p *term.Printer, roots []*node) {
+	b := &branches{a, p, "├─ ", "└─ ", "│  "}
+	if !a.utf8() {
+		b.tee, b.corner, b.bar = "|- ", "`- ", "|  "
+	}
+	for _, n := range roots {
+		b.show(n, "", "")
+	}
+}
+
+// show prints a node and those below it; before leads to its line, below to
+// theirs.
+func (b *branches) show(n *node, before, below string) {
 	q := &n.Process
 	style := standingStyles[q.Standing]
-	line := fmt.Sprintf("%s%d ", before, q.Instance.PID)
-	rest := fmt.Sprintf("  %s  %s  %s", program(q), userName(q.UID), digestOrReason(q))
-	if q.Unit != "" {
-		rest += "  " + q.Unit
+	spans := []term.Cell{{Text: before, Style: term.Dim}, {Text: fmt.Sprintf("%d ", q.Instance.PID)}, {Text: q.Standing, Style: style}}
+	if names := taintNames(q); len(names) > 0 {
+		spans = append(spans, term.Cell{Text: " (" + strings.Join(names, ", ") + ")", Style: style})
 	}
-	p.Row(style, line+q.Standing, rest)
-	tee, corner, bar := "├─ ", "└─ ", "│  "
-	if !a.utf8() {
-		tee, corner, bar = "|- ", "`- ", "|  "
+	if d, ok := q.Digest.Observed(); ok {
+		spans = append(spans, term.Cell{Text: " " + prefix(d.Value.String(), 8)})
+	} else {
+		spans = append(spans, term.Cell{Text: " (" + q.Digest.Reason() + ")", Style: style})
+	}
+	spans = append(spans, term.Cell{Text: "  " + program(q) + "  "}, term.Cell{Text: b.app.userName(q.UID) + "  " + place(q), Style: term.Dim})
+	b.p.Spans(spans...)
+	if lines := []rune(below); len(lines) > deepest {
+		below = string(lines[len(lines)-deepest:])
 	}
 	for i, child := range n.Children {
 		if i == len(n.Children)-1 {
-			a.showBranch(p, child, below+corner, below+"   ")
+			b.show(child, below+b.corner, below+"   ")
 		} else {
-			a.showBranch(p, child, below+tee, below+bar)
+			b.show(child, below+b.tee, below+b.bar)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -143,7 +145,7 @@ func (t *trial) run() *verifyJSON {
 func (v *verifyJSON) fill(t *trial, r verify.Result) {
 	next := r.Next()
 	v.Host = &provedHost{UEID: fmt.Sprintf("%x", t.host.UEID), Level: r.Level(), Maker: t.host.Maker, Tier: r.Tier(), Anchor: r.Anchor(),
-		Firmware: fmt.Sprintf("%016x", next.Firmware), SkewMS: r.Skew().Milliseconds()}
+		Firmware: fmt.Sprintf("%016x", next.Firmware), SkewMS: r.Skew().Milliseconds(), Signals: orEmpty(r.Signals())}
 	v.PCRs, v.Next = r.Explain(), &next
 	v.Boot = provedBootOf(r.Boot())
 	if update, listed := r.IMA(); listed {
@@ -164,14 +166,55 @@ func (v *verifyJSON) fill(t *trial, r verify.Result) {
 func requestOf(q *verify.Request) provedRequest {
 	one := provedRequest{Index: q.Index, D: "sha-256:" + q.D.String(), Audience: q.Audience, Actions: orEmpty(q.Actions), Datatypes: orEmpty(q.Datatypes),
 		Confirm: q.Confirm.Method, Key: q.Confirm.Thumbprint.String(), Process: q.Instance.String(), WindowNS: q.Window.Nanoseconds(),
-		IMAKnown: q.IMA.Known, IMAConfirmed: q.IMA.Confirmed, IMAMissing: []missingFile{}, Checks: []verify.Check{}}
+		IMAKnown: q.IMA.Known, IMAConfirmed: q.IMA.Confirmed, IMAMissing: []namedFile{}, Checks: []verify.Check{},
+		Models: []namedFile{}, Inputs: []namedFile{}, Before: q.Before, After: q.After, Unclean: uncleanLooks(&q.Before, &q.After)}
 	if q.Process != nil {
-		if exe, known := q.Process.Exe.Observed(); known {
-			one.Exe, one.ExeDigest = exe.Path, field(exe.Digest, evidence.Digest.String)
-		}
+		one.ran(q.Process)
 	}
 	for _, f := range q.IMA.Missing {
-		one.IMAMissing = append(one.IMAMissing, missingFile{f.Path, field(f.Digest, evidence.Digest.String)})
+		one.IMAMissing = append(one.IMAMissing, namedFile{f.Path, field(f.Digest, evidence.Digest.String)})
 	}
 	return one
+}
+
+// ran says what was measured of the process that asks.
+func (one *provedRequest) ran(p *evidence.Process) {
+	if exe, known := p.Exe.Observed(); known {
+		one.Exe, one.ExeDigest = exe.Path, field(exe.Digest, evidence.Digest.String)
+	}
+	if s, known := p.Script.Observed(); !known || s != nil || len(p.Script.Taints()) > 0 {
+		one.Script = field(p.Script, func(s *evidence.Script) string {
+			return optional(s, func(s evidence.Script) string { return fileText(s.File) + ", bound by " + s.Bound }, "none")
+		})
+	}
+	one.Code = field(p.Code, func(m evidence.Manifest) string { return "sha-256:" + m.Root.String() })
+	m, _ := p.Code.Observed()
+	one.CodeFiles = m.Count
+	one.Models, one.ModelsState = namedFiles(p.Models)
+	one.Inputs, one.InputsState = namedFiles(p.Inputs)
+}
+
+func namedFiles(v evidence.Value[[]evidence.File]) (files []namedFile, state string) {
+	files = []namedFile{}
+	list, known := v.Observed()
+	for _, f := range list {
+		files = append(files, namedFile{f.Path, field(f.Digest, evidence.Digest.String)})
+	}
+	if !known || len(v.Taints()) > 0 {
+		state = strings.TrimSpace(field(v, func([]evidence.File) string { return "" }))
+	}
+	return files, state
+}
+
+// uncleanLooks lists what two looks show, each once.
+func uncleanLooks(looks ...*evidence.State) []string {
+	out := []string{}
+	for _, s := range looks {
+		for _, what := range uncleanLook(s) {
+			if !slices.Contains(out, what) {
+				out = append(out, what)
+			}
+		}
+	}
+	return out
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jurat-dev/jurat/eventlog"
+	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/verify"
 )
 
@@ -43,6 +44,8 @@ type provedHost struct {
 	Anchor   string `json:"anchor"`
 	Firmware string `json:"firmware"`
 	SkewMS   int64  `json:"skew_ms"` // of the host's clock; it decided nothing
+	// Signals are what the host's sensor sees, and what it cannot see and why.
+	Signals []evidence.Signal `json:"signals"`
 }
 
 type provedBoot struct {
@@ -78,16 +81,26 @@ type provedRequest struct {
 	Process      string         `json:"process"`
 	Exe          string         `json:"exe"`
 	ExeDigest    string         `json:"exe_digest"`
+	Script       string         `json:"script"`    // path and digest, or why not known; empty: none
+	Code         string         `json:"code_root"` // of the manifest, or why not known
+	CodeFiles    uint64         `json:"code_files"`
+	Models       []namedFile    `json:"models"`
+	ModelsState  string         `json:"models_unknown,omitempty"` // why the list is not known or not to be believed
+	Inputs       []namedFile    `json:"inputs"`
+	InputsState  string         `json:"inputs_unknown,omitempty"`
+	Before       evidence.State `json:"before"`  // the look under the quote
+	After        evidence.State `json:"after"`   // the look behind it
+	Unclean      []string       `json:"unclean"` // what both looks show that is not as it should be, in words
 	WindowNS     int64          `json:"window_ns"`
 	IMAKnown     bool           `json:"ima_known"`
 	IMAConfirmed int            `json:"ima_confirmed"`
-	IMAMissing   []missingFile  `json:"ima_missing"`
+	IMAMissing   []namedFile    `json:"ima_missing"`
 	Affirmed     *bool          `json:"affirmed"` // null: no references were given
 	Checks       []verify.Check `json:"checks"`
 }
 
-// missingFile is a file that runs and that the kernel's list does not have.
-type missingFile struct {
+// namedFile is a file and its digest, in words where it is not known.
+type namedFile struct {
 	Path   string `json:"path"`
 	Digest string `json:"digest"`
 }

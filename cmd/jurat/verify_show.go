@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,6 +68,7 @@ func showProved(p *term.Printer, v *verifyJSON) {
 		term.Field{Label: "TPM", Value: fmt.Sprintf("%s, maker %s, firmware %s", h.Level, orWord(h.Maker, "not known"), h.Firmware)},
 		term.Field{Label: "anchor", Value: h.Anchor, Style: warnIf(h.Anchor == evidence.AnchorBroken)},
 		term.Field{Label: "tier", Value: h.Tier},
+		term.Field{Label: "sensor", Value: signalsText(h.Signals)},
 		term.Field{Label: "epoch", Value: fmt.Sprintf("%d, quote number %d", n.Epoch, n.Sequence)},
 		term.Field{Label: "TPM counts", Value: fmt.Sprintf("%d resets, %d restarts, clock %v", n.ResetCount, n.RestartCount, time.Duration(n.Clock)*time.Millisecond)},
 		term.Field{Label: "log", Value: fmt.Sprintf("%d entries, checkpoint %d", n.Size, n.Number)},
@@ -113,18 +115,24 @@ func showProvedRequest(p *term.Printer, r *provedRequest) {
 	if r.IMAKnown {
 		ima = fmt.Sprintf("%d files confirmed, %d not in the list", r.IMAConfirmed, len(r.IMAMissing))
 	}
-	p.Fields("  ",
-		term.Field{Label: "program", Value: r.Exe},
-		term.Field{Label: "digest", Value: r.ExeDigest},
-		term.Field{Label: "process", Value: r.Process},
-		term.Field{Label: "audience", Value: r.Audience},
-		term.Field{Label: "actions", Value: strings.Join(r.Actions, ", ")},
-		term.Field{Label: "datatypes", Value: strings.Join(r.Datatypes, ", ")},
-		term.Field{Label: "delegation (d)", Value: r.D},
-		term.Field{Label: "bound to", Value: strings.TrimSpace(r.Confirm + " " + r.Key)},
-		term.Field{Label: "open window", Value: time.Duration(r.WindowNS).String()},
-		term.Field{Label: "IMA", Value: ima, Style: warnIf(len(r.IMAMissing) > 0)},
-	)
+	fields := []term.Field{
+		{Label: "program", Value: r.Exe},
+		{Label: "digest", Value: r.ExeDigest},
+		{Label: "script", Value: r.Script},
+		{Label: "code", Value: r.codeText()},
+	}
+	fields = slices.Concat(fields, namedFields("model", r.Models, r.ModelsState), namedFields("input", r.Inputs, r.InputsState), []term.Field{
+		{Label: "process", Value: r.Process},
+		{Label: "audience", Value: r.Audience},
+		{Label: "actions", Value: strings.Join(r.Actions, ", ")},
+		{Label: "datatypes", Value: strings.Join(r.Datatypes, ", ")},
+		{Label: "delegation (d)", Value: r.D},
+		{Label: "bound to", Value: strings.TrimSpace(r.Confirm + " " + r.Key)},
+		{Label: "open window", Value: time.Duration(r.WindowNS).String()},
+		{Label: "looks", Value: orWord(strings.Join(r.Unclean, "; "), "clean, both of them"), Style: warnIf(len(r.Unclean) > 0)},
+		{Label: "IMA", Value: ima, Style: warnIf(len(r.IMAMissing) > 0)},
+	})
+	p.Fields("  ", fields...)
 	for _, f := range r.IMAMissing {
 		p.Line("    not in the list: %s %s", f.Path, f.Digest)
 	}
@@ -142,4 +150,45 @@ func showProvedRequest(p *term.Printer, r *provedRequest) {
 	}
 	p.Blank()
 	showAttestors(p, w)
+}
+
+// codeText is the manifest in words.
+func (one *provedRequest) codeText() string {
+	switch {
+	case one.CodeFiles == 0 && strings.HasPrefix(one.Code, "sha-256:"):
+		return "no file opened, root " + one.Code
+	case one.CodeFiles == 0:
+		return one.Code
+	}
+	return fmt.Sprintf("%d files, root %s", one.CodeFiles, one.Code)
+}
+
+// namedFields shows a list of files, after one line for its state where that is
+// not plain.
+func namedFields(label string, list []namedFile, state string) []term.Field {
+	var out []term.Field
+	if state != "" {
+		out = append(out, term.Field{Label: label, Value: state, Style: term.Yellow})
+	} else if len(list) == 0 {
+		out = append(out, term.Field{Label: label, Value: "none"})
+	}
+	for _, f := range list {
+		out = append(out, term.Field{Label: label, Value: f.Path + "  " + f.Digest})
+	}
+	return out
+}
+
+// signalsText counts what a sensor sees, and names what it does not.
+func signalsText(signals []evidence.Signal) string {
+	var blind []string
+	for _, g := range signals {
+		if _, ok := g.By.Get(); !ok {
+			blind = append(blind, g.Name)
+		}
+	}
+	text := fmt.Sprintf("sees %d of %d signals", len(signals)-len(blind), len(signals))
+	if len(blind) > 0 {
+		text += "; not " + strings.Join(blind, ", ")
+	}
+	return text
 }

@@ -7,6 +7,7 @@
 //	juratd enrol -broker URL -host NAME -token-file FILE
 //	juratd [-broker URL]
 //	juratd uninstall [-purge]
+//	juratd man
 //
 // It opens no port: it dials the broker, and listens on a unix socket. Exit
 // codes: 0 ended in good order, 1 the broker refused, 2 usage, 3 environment
@@ -62,6 +63,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = enrol(ctx, args[1:], stdout, stderr)
 	case len(args) > 0 && args[0] == "uninstall":
 		err = uninstall(args[1:], stdout, stderr)
+	case len(args) > 0 && args[0] == "man":
+		err = man(ctx, args[1:], stdout, stderr)
 	default:
 		err = serve(ctx, args, stdout, stderr)
 	}
@@ -138,13 +141,15 @@ func parse(f *flag.FlagSet, args []string, stderr io.Writer, usage string) error
 		return &usageError{text: err.Error(), said: true}
 	}
 	if f.NArg() > 0 {
-		return usagef("%q is no command of juratd; it knows enrol, uninstall, and none", f.Arg(0))
+		return usagef("%q is no command of juratd; it knows enrol, uninstall, man, and none", f.Arg(0))
 	}
 	return nil
 }
 
 const serveUsage = `usage: juratd [flags]
        juratd enrol -broker URL -host NAME -token-file FILE [flags]
+       juratd uninstall [-purge] [flags]
+       juratd man
 
 Runs the host agent until SIGTERM. The host has to be enrolled.
 

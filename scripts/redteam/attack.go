@@ -193,7 +193,7 @@ func (f *field) agentPID() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, p := range all.Processes {
+	for _, p := range all {
 		if link, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.Instance.PID)); err == nil && link == own {
 			return int(p.Instance.PID), nil
 		}

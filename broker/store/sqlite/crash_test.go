@@ -6,7 +6,6 @@ package sqlite
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/jurat-dev/jurat/broker/store"
 	"github.com/jurat-dev/jurat/broker/store/storetest"
-	"github.com/jurat-dev/jurat/evidence"
 )
 
 // The test binary started with this in its environment is the victim.
@@ -27,13 +25,7 @@ const crashPath = "JURAT_TEST_CRASH_PATH"
 const (
 	crashFolders = 6
 	crashRounds  = 10 // in each folder
-	crashUses    = 1 << 20
 )
-
-func crashDelegation() store.Delegation {
-	return store.Delegation{ID: "dlg_crash", D: evidence.Hash{1}, Object: []byte("object"), State: store.StateRequested, UsesLeft: crashUses,
-		NotBefore: storetest.Now, Expires: storetest.Now.Add(time.Hour), Requested: storetest.Now}
-}
 
 // crash commits for ever, from eight callers, and says on standard output what
 // was promised to be durable: one line "index txn" after each commit.
@@ -43,16 +35,7 @@ func crash(path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := crashDelegation()
-	err = s.Update(context.Background(), func(tx *store.Tx) error {
-		if _, err := tx.Delegation(d.ID); err == nil {
-			return nil
-		}
-		if err := tx.AddDelegation(d); err != nil {
-			return err
-		}
-		return tx.MoveDelegation(d.ID, store.StateRequested, store.StateApproved, storetest.Now)
-	})
+	err = storetest.Issuable(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +45,7 @@ func crash(path string) {
 			for {
 				txn := fmt.Sprintf("%016x", rand.Uint64())
 				var index uint64
-				err := s.Update(context.Background(), func(tx *store.Tx) (err error) { index, err = issue(tx, txn); return err })
+				err := s.Update(context.Background(), func(tx *store.Tx) (err error) { index, err = storetest.Issue(tx, txn); return err })
 				if err != nil {
 					failed <- err
 				}
@@ -71,21 +54,6 @@ func crash(path string) {
 		}()
 	}
 	t.Fatal(<-failed)
-}
-
-// issue is one decision with everything that belongs to it.
-func issue(tx *store.Tx, txn string) (uint64, error) {
-	key := evidence.Hash(sha256.Sum256([]byte(txn)))
-	if err := tx.Once(store.SpaceNonce, key, storetest.Now.Add(time.Hour)); err != nil {
-		return 0, err
-	}
-	if _, err := tx.UseDelegation("dlg_crash", txn, storetest.Now); err != nil {
-		return 0, err
-	}
-	if err := tx.AddToken(store.Token{JTI: key, Txn: txn, Delegation: "dlg_crash", Expires: storetest.Now.Add(time.Hour)}); err != nil {
-		return 0, err
-	}
-	return tx.Append(storetest.Entry(txn), []byte(`{"txn":"`+txn+`"}`))
 }
 
 // fatal is a testing.TB outside a test.
@@ -155,47 +123,12 @@ func kill(t *testing.T, path string, promised map[string]string, early bool) int
 		t.Fatal(err)
 	}
 	entries := 0
-	err = s.View(t.Context(), func(r *store.Reader) error {
-		leaves, err := r.Leaves(0, crashUses)
-		entries = len(leaves)
-		if err != nil {
-			return err
-		}
-		return whole(t, r, leaves, promised)
+	err = s.View(t.Context(), func(r *store.Reader) (err error) {
+		entries, err = storetest.Whole(t, r, promised)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return entries - len(promised)
-}
-
-// whole checks that each entry came with all that it stands for.
-func whole(t *testing.T, r *store.Reader, leaves []store.Leaf, promised map[string]string) error {
-	t.Helper()
-	found := 0
-	for _, l := range leaves {
-		if index, ok := promised[l.Txn]; ok {
-			found++
-			if index != fmt.Sprint(l.Index) {
-				t.Errorf("%s was promised index %s and has %d", l.Txn, index, l.Index)
-			}
-		}
-		if token, err := r.Token(sha256.Sum256([]byte(l.Txn))); err != nil || token.Txn != l.Txn {
-			t.Errorf("entry %d has no credential: %v", l.Index, err)
-		}
-		if why, err := r.Explanations(l.Txn); err != nil || len(why) != 1 {
-			t.Errorf("entry %d has %d explanations: %v", l.Index, len(why), err)
-		}
-	}
-	if found != len(promised) {
-		t.Errorf("%d of %d promised entries are there", found, len(promised))
-	}
-	d, err := r.Delegation("dlg_crash")
-	if err == store.ErrNotFound && len(leaves) == 0 {
-		return nil // killed before there was one
-	}
-	if err == nil && d.UsesLeft != crashUses-uint64(len(leaves)) {
-		t.Errorf("%d uses left, want %d", d.UsesLeft, crashUses-len(leaves))
-	}
-	return err
 }

@@ -12,9 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/broker/store/internal/schema"
 	"github.com/jurat-dev/jurat/broker/store/storetest"
 	"github.com/jurat-dev/jurat/evidence"
 )
@@ -162,7 +162,7 @@ func sqlIn(t testing.TB, path, statement string, args ...any) {
 }
 
 func TestMigrations(t *testing.T) {
-	steps, err := migrations(files)
+	steps, err := schema.Steps()
 	if err != nil || len(steps) == 0 {
 		t.Fatal(steps, err)
 	}
@@ -184,28 +184,17 @@ func TestMigrations(t *testing.T) {
 			s.Close()
 		}
 	}
-	for name, files := range map[string][]string{
-		"gap": {"0001_a.sql", "0003_b.sql"}, "twice": {"0001_a.sql", "0001_b.sql"}, "no number": {"begin.sql"}, "from zero": {"0000_a.sql"}, "short": {"1.sql"},
-	} {
-		folder := fstest.MapFS{}
-		for _, f := range files {
-			folder["migrations/"+f] = &fstest.MapFile{}
-		}
-		if _, err := migrations(folder); err == nil {
-			t.Errorf("%s: %v", name, files)
-		}
-	}
 }
 
 // A step that fails takes the steps before it back: all or nothing.
 func TestMigrationFails(t *testing.T) {
 	db, _ := openedDatabase(t)
-	known, err := migrations(files)
+	known, err := schema.Steps()
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := migration{len(known) + 1, "good.sql", []byte("CREATE TABLE extra (x BIGINT NOT NULL)")}
-	bad := migration{len(known) + 2, "bad.sql", []byte("CREATE TABLE extra (y BIGINT NOT NULL)")}
+	good := schema.Step{Number: len(known) + 1, Name: "good.sql", Text: "CREATE TABLE extra (x BIGINT NOT NULL)"}
+	bad := schema.Step{Number: len(known) + 2, Name: "bad.sql", Text: "CREATE TABLE extra (y BIGINT NOT NULL)"}
 	newer := append(known, good)
 	if err := db.migrate(append(newer, bad), storetest.Now); err == nil || !strings.Contains(err.Error(), "bad.sql") {
 		t.Errorf("migration to a table twice: %v", err)
@@ -224,7 +213,7 @@ func TestMigrationFails(t *testing.T) {
 // TestUpgrade: what the first version wrote is there after the later steps.
 func TestUpgrade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "broker.db")
-	steps, err := migrations(files)
+	steps, err := schema.Steps()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +258,7 @@ func TestUpgrade(t *testing.T) {
 }
 
 // migrated is a database with only these steps behind it.
-func migrated(t *testing.T, path string, steps []migration) *sql.DB {
+func migrated(t *testing.T, path string, steps []schema.Step) *sql.DB {
 	t.Helper()
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -106,8 +106,8 @@ func writeAll(tx *store.Tx) error {
 	const iss, sub, id = "https://broker.example", "alice", "dlg_1"
 	host := store.Host{Name: "h", ID: "spiffe://td/host/h", UEID: []byte{1}, EK: h, AKPublic: []byte{1}, AKName: []byte{1}}
 	state := store.HostState{Epoch: 1, JSON: []byte("{}")}
-	d := crashDelegation()
-	d.ID, d.Issuer, d.Subject, d.PerInstance = id, iss, sub, true
+	d := store.Delegation{ID: id, D: h, Object: []byte("object"), Issuer: iss, Subject: sub, State: store.StateRequested, PerInstance: true, UsesLeft: 9,
+		NotBefore: now, Expires: later, Requested: now}
 	revocation := storetest.Entry("r")
 	revocation.Type = audit.TypeRevocation
 	for _, step := range []func(e *errs){

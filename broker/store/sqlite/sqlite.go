@@ -28,6 +28,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/broker/store/internal/schema"
 )
 
 // readers is how many views may be open at the same time; the others wait.
@@ -92,7 +93,7 @@ func (db *database) connect(ctx context.Context, now time.Time) error {
 		db.all = append(db.all, c)
 		if i == 0 {
 			db.writer = c
-			steps, err := migrations(files)
+			steps, err := schema.Steps()
 			if err != nil {
 				return err
 			}

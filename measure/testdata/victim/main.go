@@ -72,6 +72,8 @@ func run(args []string) error {
 			return err
 		}
 		return unix.Exec(args[1], args[1:], os.Environ())
+	case "change":
+		return change(args[1], args[2])
 	case "overlay":
 		return overlay(args[1], args[2:])
 	}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -72,6 +73,29 @@ func Clean(s string) string {
 	return b.String()
 }
 
+// CleanJSON makes JSON safe to show that may have characters in its texts which
+// do not print as themselves. It stays the same value.
+func CleanJSON(s string) string {
+	if strings.IndexFunc(s, escaped) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case !escaped(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func escaped(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+
 // Cell is one cell of a table.
 type Cell struct {
 	Text  string
@@ -81,9 +105,10 @@ type Cell struct {
 // Printer writes for people. The first error of the writer sticks, and nothing
 // is written after it.
 type Printer struct {
-	w     io.Writer
-	color bool
-	err   error
+	w      io.Writer
+	color  bool
+	screen Screen
+	err    error
 }
 
 // New returns a printer on w, with colour or without.

@@ -4,7 +4,9 @@
 package term
 
 import (
+	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -21,6 +23,18 @@ func TestClean(t *testing.T) {
 		if got := Clean(in); got != want {
 			t.Errorf("Clean(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestCleanJSON(t *testing.T) {
+	in := "{\n \"a\u202e\": \"Ü\u009b\U000e0041\x7f日本\\n\"\n}\n"
+	got := CleanJSON(in)
+	if want := "{\n \"a\\u202e\": \"Ü\\u009b\\udb40\\udc41\\u007f日本\\n\"\n}\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	var before, after map[string]string
+	if json.Unmarshal([]byte(in), &before) != nil || json.Unmarshal([]byte(got), &after) != nil || !maps.Equal(before, after) {
+		t.Errorf("%q became %q", before, after)
 	}
 }
 
