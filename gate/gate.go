@@ -70,12 +70,12 @@ func Open(ctx context.Context, o Options) (*Gate, error) {
 	}
 	g := &Gate{pairing: newPairing(keptFiles), options: o, conn: -1, buf: make([]byte, maxMessage)}
 	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	cmd, err := g.start(ctx)
+	conn, cmd, err := g.start(ctx)
 	if err != nil {
 		g.cancel()
 		return nil, err
 	}
-	g.group.Go(func() { g.keep(cmd) })
+	g.group.Go(func() { g.keep(conn, cmd) })
 	return g, nil
 }
 
@@ -97,12 +97,27 @@ func (g *Gate) Exec(r *Record) evidence.Value[Verdict] {
 		g.drain()
 	}
 	v := g.pairing.exec(r)
-	if v.Reason() == ReasonNoVerdict && g.conn >= 0 {
-		var pid [4]byte
-		binary.LittleEndian.PutUint32(pid[:], r.Process.PID)
-		_ = unix.Sendto(g.conn, pid[:], unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil) // the next exec there asks again
+	if v.Reason() == ReasonNoVerdict {
+		g.visit(r.Process.PID)
+		g.visit(r.Parent) // it may have ended
 	}
 	return v
+}
+
+// Visit has the file systems that a process sees looked through for one that
+// is not marked yet: it may have mounted something.
+func (g *Gate) Visit(pid uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.visit(pid)
+}
+
+// visit tells the holder; the caller holds mu. What does not get through is
+// asked again with the next exec there.
+func (g *Gate) visit(pid uint32) {
+	if g.conn >= 0 {
+		_ = unix.Sendto(g.conn, binary.LittleEndian.AppendUint32(nil, pid), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
+	}
 }
 
 // Forget drops what was held for a process that has ended.
@@ -135,10 +150,11 @@ func (g *Gate) drain() {
 	}
 }
 
-// hangUp ends the line to the holder, which then ends; the caller holds mu.
+// hangUp ends the line to the holder, which then ends, and keep starts another;
+// the caller holds mu.
 func (g *Gate) hangUp() {
 	if g.conn >= 0 {
-		unix.Close(g.conn)
+		_ = unix.Shutdown(g.conn, unix.SHUT_RDWR) // it may be down already
 		g.conn = -1
 	}
 	g.pairing.lose(sinceBoot())
@@ -155,34 +171,34 @@ func (g *Gate) tellBlind(text []byte) {
 }
 
 // start starts a holder and waits until it holds.
-func (g *Gate) start(ctx context.Context) (*exec.Cmd, error) {
+func (g *Gate) start(ctx context.Context) (conn int, cmd *exec.Cmd, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
+		return -1, nil, os.NewSyscallError("socketpair", err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "holder")
 	defer theirs.Close()
 	// Without the privilege it is as much as anybody may have.
 	_ = unix.SetsockoptInt(pair[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, lineBytes)
-	cmd := exec.Command("/proc/self/exe", HolderCommand)
+	cmd = exec.Command("/proc/self/exe", HolderCommand)
 	cmd.Args[0] = os.Args[0]
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		unix.Close(pair[0])
-		return nil, fmt.Errorf("starting the process that holds execs: %w", err)
+		return -1, nil, fmt.Errorf("starting the process that holds execs: %w", err)
 	}
 	theirs.Close()
 	if err := g.await(ctx, pair[0]); err != nil {
 		unix.Close(pair[0])
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
-		return nil, err
+		return -1, nil, err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.conn, g.pid = pair[0], cmd.Process.Pid
-	return cmd, nil
+	return pair[0], cmd, nil
 }
 
 // await sends a holder its task and waits until it is at it.
@@ -219,37 +235,60 @@ func (g *Gate) await(ctx context.Context, conn int) error {
 }
 
 // keep starts another holder when one ends, until the gate is closed.
-func (g *Gate) keep(cmd *exec.Cmd) {
-	rest := firstRest
-	for {
-		ended := make(chan error, 1)
+func (g *Gate) keep(conn int, cmd *exec.Cmd) {
+	for rest := firstRest; ; {
 		began := time.Now()
-		go func(cmd *exec.Cmd) { ended <- cmd.Wait() }(cmd)
-		select {
-		case err := <-ended:
-			g.options.Logger.Error("execs are not held any more: the holder ended", "error", err)
-			g.finish()
-		case <-g.ctx.Done():
-			g.finish()
-			_ = cmd.Process.Kill()
-			<-ended
+		stop := context.AfterFunc(g.ctx, func() { _ = unix.Shutdown(conn, unix.SHUT_RDWR) })
+		down(conn)
+		stop()
+		g.finish()
+		unix.Close(conn)
+		_ = cmd.Process.Kill() // it may have ended by itself
+		go reap(cmd)
+		if g.ctx.Err() != nil {
 			return
 		}
+		g.options.Logger.Error("execs are not held any more: the holder ended")
 		if time.Since(began) > longestRest {
 			rest = firstRest
 		}
-		for cmd = nil; cmd == nil; rest = min(2*rest, longestRest) {
-			select {
-			case <-time.After(rest):
-			case <-g.ctx.Done():
-				return
-			}
-			var err error
-			if cmd, err = g.start(g.ctx); err != nil {
-				g.options.Logger.Error("execs are not held", "error", err)
-			} else {
-				g.options.Logger.Info("execs are held again")
-			}
+		if conn, cmd = g.restart(&rest); cmd == nil {
+			return
+		}
+		g.options.Logger.Info("execs are held again")
+	}
+}
+
+// restart starts another holder after a rest that grows with each try; nil: the
+// gate is closed.
+func (g *Gate) restart(rest *time.Duration) (int, *exec.Cmd) {
+	for {
+		select {
+		case <-time.After(*rest):
+		case <-g.ctx.Done():
+			return -1, nil
+		}
+		*rest = min(2**rest, longestRest)
+		conn, cmd, err := g.start(g.ctx)
+		if err == nil {
+			return conn, cmd
+		}
+		if g.ctx.Err() == nil {
+			g.options.Logger.Error("execs are not held", "error", err)
+		}
+	}
+}
+
+// reap waits for a holder that was killed. A debugger may keep what is left of
+// it for as long as it likes.
+func reap(cmd *exec.Cmd) { _ = cmd.Wait() }
+
+// down waits until the other end of a line is gone.
+func down(conn int) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(conn)}}
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			return
 		}
 	}
 }

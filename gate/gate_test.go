@@ -330,19 +330,9 @@ func TestStoppedHolder(t *testing.T) {
 	s := newStage(t)
 	h := openGate(t, Options{only: []string{s.dir}})
 	for name, stop := range map[string]func(pid int){
-		"SIGSTOP": func(pid int) { unix.Kill(pid, unix.SIGSTOP) },
-		"debugger": func(pid int) {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			if err := unix.PtraceSeize(pid); err == nil {
-				unix.PtraceInterrupt(pid)
-			}
-			for _, path := range threadsOf(pid) { // every thread, or another one answers
-				unix.PtraceSeize(path)
-				unix.PtraceInterrupt(path)
-			}
-		},
-		"freezer": func(pid int) { freeze(t, pid) },
+		"SIGSTOP":  func(pid int) { unix.Kill(pid, unix.SIGSTOP) },
+		"debugger": func(pid int) { debugged(t, pid) },
+		"freezer":  func(pid int) { freeze(t, pid) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			holder := h.holder()
@@ -359,14 +349,44 @@ func TestStoppedHolder(t *testing.T) {
 	}
 }
 
-func threadsOf(pid int) (all []int) {
-	names, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+// debugged has a debugger stop a process.
+func debugged(t *testing.T, pid int) {
+	t.Helper()
+	cmd := actor(t, "debugger", strconv.Itoa(pid))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	var b [1]byte
+	if _, err := out.Read(b[:]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// debug stops every thread of a process, and waits to be killed.
+func debug(args []string) error {
+	names, err := os.ReadDir("/proc/" + args[0] + "/task")
+	if err != nil {
+		return err
+	}
 	for _, n := range names {
-		if tid, err := strconv.Atoi(n.Name()); err == nil && tid != pid {
-			all = append(all, tid)
+		tid, err := strconv.Atoi(n.Name())
+		if err == nil {
+			err = unix.PtraceSeize(tid)
+		}
+		if err == nil {
+			err = unix.PtraceInterrupt(tid)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return all
+	fmt.Println("stopped")
+	select {}
 }
 
 // freeze puts a process into a frozen cgroup.
@@ -515,9 +535,16 @@ func TestManyExecs(t *testing.T) {
 	close(pids)
 	for pid := range pids {
 		ev := nextExec(t, pid)
+		h.mu.Lock()
+		h.drain()
+		h.mu.Unlock()
+		dump := ""
+		for _, k := range h.lines[uint32(pid)] {
+			dump += fmt.Sprintf("%+v\n", *k)
+		}
 		v, ok := h.of(ev).Get()
 		if script, known := v.Script.Get(); !ok || !known || (script != nil) != (ev.Program.Filename.String() == s.path("script")) {
-			t.Fatalf("exec of %s: %+v", ev.Program.Filename.String(), v)
+			t.Fatalf("exec of %s, interpreter %s: script %v, %+v\n%s lost %d at %d", ev.Program.Filename.String(), ev.Program.Interp.String(), v.Script, v, dump, h.lost, ev.Time)
 		}
 	}
 	if h.count != 0 {

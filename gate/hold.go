@@ -115,12 +115,12 @@ func (h *holder) take(ev *event) *hold {
 		h.asked.Add(1)
 		h.allow(int(ev.fd))
 		ev.process()
-	case ev.pid != h.self:
+	case h.watches.follows(uint32(ev.pid)):
 		var st unix.Stat_t
 		if who := ev.process(); unix.Fstat(int(ev.fd), &st) == nil {
 			h.watches.closed(h, who, inode{uint64(st.Dev), st.Ino})
 		}
-	default:
+	default: // somebody else read a script
 		ev.process()
 	}
 	unix.Close(int(ev.fd))
@@ -152,7 +152,7 @@ func (h *holder) finish(ctx context.Context, f *hold) {
 	h.quick.note(&said.file)
 
 	asks := !said.file.Form.program()
-	if asks || h.watches.follows(said.process) {
+	if asks || h.watches.follows(said.process.PID) {
 		said.thread = opener(said.process.PID)
 	}
 	f.mu.Lock()

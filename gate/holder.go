@@ -64,7 +64,7 @@ func Hold(conn int, d Digester) error {
 	ctx, end := context.WithCancelCause(context.Background())
 	h := &holder{
 		digester: d, ctx: ctx, end: end, fd: -1, self: int32(os.Getpid()), slow: make(chan *hold, waiting),
-		watches: watches{files: make(map[inode]*watched), users: make(map[uint32]int)},
+		watches: watches{users: make(map[uint32][]watch)},
 		mounts:  mountWatch{visited: make(map[uint64]uint64)}, out: sender{fd: conn},
 	}
 	err := h.open()
@@ -74,8 +74,14 @@ func Hold(conn int, d Digester) error {
 	}
 	h.out.say([]byte{sayReady})
 	<-ctx.Done()
-	return context.Cause(ctx)
+	if err := context.Cause(ctx); err != errGone {
+		return err
+	}
+	return nil
 }
+
+// errGone ends a holder in good order.
+var errGone = errors.New("the agent is gone")
 
 // open sets the marks and sees an exec of this very process being held.
 func (h *holder) open() error {
@@ -143,7 +149,7 @@ func (h *holder) listen() {
 		case err == unix.EAGAIN:
 			_, _ = readable(h.out.fd, time.Minute)
 		case err != nil || n == 0:
-			h.end(fmt.Errorf("the agent is gone: %w", errors.Join(err, os.ErrClosed)))
+			h.end(errGone)
 			return
 		case n == len(buf):
 			h.lookThrough(uint32(buf[0]) | uint32(buf[1])<<8 | uint32(buf[2])<<16 | uint32(buf[3])<<24)

@@ -36,16 +36,20 @@ const patience = 30 * time.Second
 
 // The test binary is the holder, too, and the programs that tests watch.
 var actors = map[string]func(args []string) error{
-	"threads": execAmongThreads,
-	"hidden":  execHiddenScript,
-	"loop":    execLoop,
-	"open":    openUnprivileged,
+	"threads":  execAmongThreads,
+	"hidden":   execHiddenScript,
+	"loop":     execLoop,
+	"open":     openUnprivileged,
+	"debugger": debug,
 }
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == HolderCommand {
-		fmt.Fprintln(os.Stderr, "holder:", Hold(HolderConn, newHasher()))
-		os.Exit(1)
+		if err := Hold(HolderConn, newHasher()); err != nil {
+			fmt.Fprintln(os.Stderr, "holder:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	if name := os.Getenv("GATE_ACTOR"); name != "" {
 		os.Unsetenv("GATE_ACTOR")
@@ -281,7 +285,7 @@ func (g *gated) of(ev *bpf.Event) evidence.Value[Verdict] {
 		return evidence.FileID{Device: f.Device, Inode: f.Inode, Ctime: f.Ctime, Size: f.Size}
 	}
 	return g.Exec(&Record{
-		Process: Process{PID: who.PID, PidfdInode: who.PidfdInode, Start: who.Start}, At: ev.Time,
+		Process: Process{PID: who.PID, PidfdInode: who.PidfdInode, Start: who.Start}, Parent: ev.Parent.PID, At: ev.Time,
 		Exe: id(&p.File), Text: id(&p.Backing), Stacked: p.File.Magic == unix.OVERLAYFS_SUPER_MAGIC,
 		Scripted: p.Filename.String() != p.Interp.String(), Interpreter: p.Interp.String(), Cut: ev.Flags.Has(bpf.FlagInterpCut),
 	})

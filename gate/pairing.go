@@ -38,6 +38,7 @@ func (p Process) is(other Process) bool {
 // the files that were held for it.
 type Record struct {
 	Process     Process
+	Parent      uint32          // its process number: where Process has ended, it sees the same files
 	At          uint64          // nanoseconds since boot
 	Exe         evidence.FileID // the executable
 	Text        evidence.FileID // what its text is mapped from: on overlayfs the file below, else Exe

@@ -19,70 +19,60 @@ import (
 type inode struct{ device, number uint64 }
 
 const (
-	maxWatched = 512              // files watched at once, each a descriptor and a mark
+	maxWatches = 4096             // scripts in exec at once
 	watchFor   = 10 * time.Second // how long an exec may take from its script to its interpreter
 )
 
-// watches are the marks that tell when a script is closed. One mark serves
-// every process that has the script in exec at the moment.
+// watches are the scripts in exec of which the kernel is to tell when they are
+// closed. Their marks are never removed: the kernel lets an exec pass unheld
+// while a mark of its file is being removed. They go when the kernel drops the
+// inode, which it cannot while the file is in exec.
 type watches struct {
-	mu    sync.Mutex // guards what follows, and setting and removing marks
-	files map[inode]*watched
-	users map[uint32]int // files watched for a process
+	mu    sync.Mutex // guards what follows
+	users map[uint32][]watch
+	count int
 }
 
-type watched struct {
-	fd    int
-	users []watchUser
-}
-
-type watchUser struct {
+type watch struct {
 	who   Process
+	file  inode
 	since time.Time
 }
 
 // follows reports whether the process opened a file before that asks for an
 // interpreter: then it matters who in the process opens the next.
-func (w *watches) follows(who Process) bool {
+func (w *watches) follows(pid uint32) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.users[who.PID] > 0
+	return len(w.users[pid]) > 0
 }
 
-// add has the kernel report who closes the file; false when it does not.
+// add has the kernel tell when the process closes the file; false when it
+// does not.
 func (w *watches) add(h *holder, fd int, id evidence.FileID, who Process) bool {
-	file := inode{id.Device, id.Inode}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	at := w.files[file]
-	if at == nil {
-		if len(w.files) >= maxWatched {
-			return false
-		}
-		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return false
-		}
-		if err := unix.FanotifyMark(h.fd, unix.FAN_MARK_ADD, unix.FAN_CLOSE_NOWRITE, own, ""); err != nil {
-			unix.Close(own)
-			return false
-		}
-		at = &watched{fd: own}
-		w.files[file] = at
+	if w.count >= maxWatches {
+		return false
 	}
-	at.users = append(at.users, watchUser{who, time.Now()})
-	w.users[who.PID]++
+	err := unix.FanotifyMark(h.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_EVICTABLE, unix.FAN_CLOSE_NOWRITE, fd, "")
+	if err == unix.EINVAL { // before Linux 5.19 a mark keeps its inode in memory
+		err = unix.FanotifyMark(h.fd, unix.FAN_MARK_ADD, unix.FAN_CLOSE_NOWRITE, fd, "")
+	}
+	if err != nil {
+		return false
+	}
+	w.users[who.PID] = append(w.users[who.PID], watch{who, inode{id.Device, id.Inode}, time.Now()})
+	w.count++
 	return true
 }
 
-// closed takes in that a process closed a file, and tells the agent if the
-// file was watched for it.
+// closed takes in that a process closed a file, and tells the agent if that
+// was watched.
 func (w *watches) closed(h *holder, who Process, file inode) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if at := w.files[file]; at != nil {
-		w.release(h, file, at, func(u *watchUser) bool { return u.who.PID == who.PID && u.who.is(who) })
-	}
+	w.release(h, who.PID, func(u *watch) bool { return u.file == file && u.who.is(who) })
 }
 
 // sweep ends watches whose file should have been closed long ago: whoever was
@@ -91,8 +81,8 @@ func (w *watches) closed(h *holder, who Process, file inode) {
 func (w *watches) sweep(h *holder, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for file, at := range w.files {
-		w.release(h, file, at, func(u *watchUser) bool { return now.Sub(u.since) > watchFor })
+	for pid := range w.users {
+		w.release(h, pid, func(u *watch) bool { return now.Sub(u.since) > watchFor })
 	}
 }
 
@@ -101,26 +91,22 @@ func (w *watches) sweep(h *holder, now time.Time) {
 func (w *watches) clear(h *holder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for file, at := range w.files {
-		w.release(h, file, at, func(*watchUser) bool { return true })
+	for pid := range w.users {
+		w.release(h, pid, func(*watch) bool { return true })
 	}
 }
 
-// release ends those watches of a file; the caller holds mu.
-func (w *watches) release(h *holder, file inode, at *watched, which func(*watchUser) bool) {
-	at.users = slices.DeleteFunc(at.users, func(u watchUser) bool {
+// release ends those watches of a process; the caller holds mu.
+func (w *watches) release(h *holder, pid uint32, which func(*watch) bool) {
+	left := slices.DeleteFunc(w.users[pid], func(u watch) bool {
 		if !which(&u) {
 			return false
 		}
-		if w.users[u.who.PID]--; w.users[u.who.PID] <= 0 {
-			delete(w.users, u.who.PID)
-		}
-		h.out.say(appendClosed(nil, u.who, file))
+		w.count--
+		h.out.say(appendClosed(nil, u.who, u.file))
 		return true
 	})
-	if len(at.users) == 0 {
-		delete(w.files, file)
-		unix.FanotifyMark(h.fd, unix.FAN_MARK_REMOVE, unix.FAN_CLOSE_NOWRITE, at.fd, "") // it fails where the mark is gone already
-		unix.Close(at.fd)
+	if w.users[pid] = left; len(left) == 0 {
+		delete(w.users, pid)
 	}
 }
