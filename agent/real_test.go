@@ -35,7 +35,7 @@ func (r *rig) withKernel() {
 	require.Need(r.t, "bpf", err)
 	r.t.Cleanup(func() { r.realSensor.Close() })
 	r.realTable = newTable()
-	r.realMeter, err = measure.Open(measure.Config{Kernel: kernel{r.realSensor, r.realTable}, Table: r.realTable, Environment: Environment})
+	r.realMeter, err = measure.Open(measure.Config{Kernel: kernel{r.realSensor, r.realTable}, Environment: Environment})
 	if err != nil {
 		r.t.Fatal(err)
 	}

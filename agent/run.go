@@ -119,7 +119,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	facts.setSignal(signalGate, seen)
 	table := newTable()
 	meter, err := measure.Open(measure.Config{
-		Kernel: kernel{sensor, table}, Table: table, Environment: Environment, Inputs: c.Inputs,
+		Kernel: kernel{sensor, table}, Environment: Environment, Inputs: c.Inputs,
 		Altered: func(f evidence.FileID) { table.altered(f, bootClock()) },
 	})
 	if err != nil {

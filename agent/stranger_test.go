@@ -49,6 +49,15 @@ func behave(words []string, line string) error {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(got)
+	case "kin": // make a process in the way that the line says
+		pid, err := makeKin(line)
+		if err != nil {
+			return err
+		}
+		fmt.Println(pid)
+		if line == "fork-then-exec" {
+			return unix.Exec("/bin/sleep", []string{"sleep", "600"}, nil)
+		}
 	case "inherit": // write on a connection that the parent made
 		f := os.NewFile(3, "connection")
 		_, err := fmt.Fprintln(f, line)

@@ -29,6 +29,7 @@ type process struct {
 	holder   *holder        // nil until it asks for a credential
 	full     *fullMeasure   // nil: not measured in full
 	altered  bool           // its credentials are not those of its exec
+	adopted  bool           // maker is who was its parent when a snapshot showed it
 }
 
 // fullMeasure is what is kept of a full measurement. The exit of who has one
@@ -60,7 +61,7 @@ func (t *table) exec(p *program) {
 		if old.instance.Generation > p.instance.Generation {
 			return // an old record, read after a snapshot
 		}
-		next.spoilt, next.maker = staying(old.spoilt, p.taints), old.maker
+		next.spoilt, next.maker, next.adopted = staying(old.spoilt, p.taints), old.maker, old.adopted
 	} else {
 		next.maker = t.ancestor(p.parent)
 	}
@@ -92,6 +93,9 @@ func (t *table) seen(p *program, unknown string) bool {
 	if p.seen {
 		next.origin = evidence.OriginSeen
 	}
+	if old != nil && old.instance.SameProcess(p.instance) {
+		next.maker, next.adopted = old.maker, old.adopted
+	}
 	return t.set(next)
 }
 
@@ -105,8 +109,8 @@ func (t *table) fork(child, parent evidence.Instance, cgroup uint64) {
 	}
 	old := t.processes[child.PID]
 	if old != nil && old.instance.SameProcess(child) {
-		if old.maker == nil { // a snapshot was faster
-			old.maker = from.ancestor()
+		if old.maker == nil || old.adopted { // a snapshot was faster
+			old.maker, old.adopted, old.self = from.made(parent), false, nil
 		}
 		return
 	}
@@ -247,6 +251,7 @@ func (t *table) facts(pid uint32) (measure.Facts, bool) {
 	}
 	f := measure.Facts{Instance: p.instance, Origin: p.origin, Exec: p.program.exec()}
 	f.Opened, f.OpenedUnknown = p.opened.files()
+	f.Lineage, f.LineageUnknown = p.lineage()
 	return f, true
 }
 
@@ -262,27 +267,6 @@ func (t *table) logged(i evidence.Instance, measured *evidence.Process) {
 	if m, ok := measured.Code.Observed(); ok {
 		p.full.code = &m.Root
 	}
-}
-
-// Find returns what the live process i runs, for package measure. Its Start
-// may be rounded down to clock ticks; its PidfdInode is 0 on old kernels.
-func (t *table) Find(i evidence.Instance) (evidence.Ancestor, bool) {
-	const tick = 10_000_000
-	t.mu.Lock()
-	p := t.processes[i.PID]
-	t.mu.Unlock()
-	switch {
-	case p == nil || p.instance.Start-p.instance.Start%tick != i.Start-i.Start%tick:
-		return evidence.Ancestor{}, false
-	case i.PidfdInode != 0 && p.instance.PidfdInode != 0 && i.PidfdInode != p.instance.PidfdInode:
-		return evidence.Ancestor{}, false
-	}
-	measured := p.program.measured()
-	f, ok := measured.Get()
-	if !ok {
-		return evidence.Ancestor{}, false
-	}
-	return evidence.Ancestor{Instance: p.instance, Path: f.Path, Digest: f.Digest}, true
 }
 
 // size returns how many processes are known, and how many hold a key.

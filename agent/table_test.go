@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/jurat-dev/jurat/agent/local"
@@ -136,20 +137,24 @@ func TestLineage(t *testing.T) {
 		tb.exit(next)
 	}
 	tb.exit(shell)
-	lineage := func(i evidence.Instance) (names []string, whole bool) {
-		all, whole := tb.lineage(i)
-		for _, a := range all {
-			names = append(names, a.Path)
+	lineage := func(i evidence.Instance) string {
+		f, ok := tb.facts(i.PID)
+		if !ok || f.Instance != i {
+			t.Fatalf("no facts of %s", i)
 		}
-		return names, whole
+		names := []string{f.LineageUnknown}
+		for _, a := range f.Lineage {
+			names = append(names, fmt.Sprintf("%s/%d", a.Path, a.Instance.Generation))
+		}
+		return strings.Join(names, " ")
 	}
-	if names, whole := lineage(agent); fmt.Sprint(names, whole) != "[tool sh init] true" {
-		t.Errorf("lineage %q, whole %v", names, whole)
+	if got := lineage(agent); got != " tool/2 sh/2 init/1" {
+		t.Errorf("lineage %q", got)
 	}
 	lost := instance(30, 1)
 	tb.exec(running(lost, instance(29, 1), "stray")) // its fork was lost, and its parent's too
-	if names, whole := lineage(lost); len(names) != 0 || whole {
-		t.Errorf("lineage of a stray: %q, whole %v", names, whole)
+	if got := lineage(lost); got != reasonNoRecord {
+		t.Errorf("lineage of a stray: %q", got)
 	}
 	at := root
 	for depth := range uint32(3 * maxDepth) {
@@ -157,9 +162,38 @@ func TestLineage(t *testing.T) {
 		tb.fork(next, at, 0)
 		at = next
 	}
-	names, whole := lineage(at)
-	if len(names) > maxDepth || whole {
-		t.Errorf("%d ancestors remembered, at most %d; whole %v", len(names), maxDepth, whole)
+	if got := lineage(at); got != reasonTooMany {
+		t.Errorf("lineage of who is too deep: %q", got)
+	}
+}
+
+// TestForkKnowsBetter: a snapshot names the parent of that moment, the record
+// of the fork who made the process, and what it was then.
+func TestForkKnowsBetter(t *testing.T) {
+	tb := newTable()
+	root, shell, maker, child := instance(1, 1), instance(20, 2), instance(21, 2), instance(22, 2)
+	now := maker
+	now.Generation++ // it called exec after the fork, before the snapshot
+	tb.seen(running(root, evidence.Instance{}, "init"), "")
+	tb.seen(running(shell, root, "sh"), "")
+	tb.seen(running(now, shell, "other"), "")
+	tb.seen(running(child, shell, "agent"), "") // given to the shell meanwhile
+	tb.retain(map[uint32]uint64{1: 10, 20: 200, 21: 210, 22: 220})
+	made := func() string {
+		f, _ := tb.facts(child.PID)
+		return fmt.Sprint(f.LineageUnknown, len(f.Lineage), f.Lineage[0].Instance, f.Lineage[0].Path)
+	}
+	if got := made(); got != fmt.Sprint("", 2, shell, "sh") {
+		t.Errorf("as the snapshot has it: %s", got)
+	}
+	tb.fork(child, maker, 0)
+	if got := made(); got != fmt.Sprint("", 3, maker, "") {
+		t.Errorf("as the fork has it: %s", got)
+	}
+	tb.seen(running(instance(22, 3), root, "agent"), "") // its exec was not told
+	tb.retain(map[uint32]uint64{1: 10, 20: 200, 21: 210, 22: 220})
+	if got := made(); got != fmt.Sprint("", 3, maker, "") {
+		t.Errorf("after another snapshot: %s", got)
 	}
 }
 

@@ -251,7 +251,7 @@ func (k kernel) State(pidfd int) (measure.State, error) {
 	if err != nil {
 		return measure.State{}, err
 	}
-	out := measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0)}
+	out := measure.State{Generation: s.Generation, Taints: taintsOf(s.Taints, 0), CredentialsChanged: s.CredentialsChanged}
 	pid, err := peer.PID(pidfd)
 	if err != nil {
 		return out, nil // it has ended, which a look sees by itself

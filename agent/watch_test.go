@@ -204,35 +204,6 @@ func TestTableKeepsToTheNewestRecord(t *testing.T) {
 	}
 }
 
-func TestFindAncestor(t *testing.T) {
-	tb := newTable()
-	i := evidence.Instance{PID: 1, Start: 123456789, PidfdInode: 3, Generation: 5}
-	p := newProgram(&measure.Exec{Instance: i}, "agent")
-	tb.exec(p)
-	if _, ok := tb.Find(i); ok {
-		t.Error("found before it was measured")
-	}
-	digest := evidence.Known(evidence.Digest{Algorithm: "sha-256", Value: make([]byte, 32), Source: evidence.SourceRead})
-	f := evidence.Known(evidence.File{Path: "/sbin/init", Digest: digest})
-	p.setFile(&f)
-	for name, c := range map[string]struct {
-		i    evidence.Instance
-		want bool
-	}{
-		"itself":        {i, true},
-		"in ticks":      {evidence.Instance{PID: 1, Start: 120000000, PidfdInode: 3}, true},
-		"no inode":      {evidence.Instance{PID: 1, Start: 120000000}, true},
-		"another start": {evidence.Instance{PID: 1, Start: 130000000, PidfdInode: 3}, false},
-		"another inode": {evidence.Instance{PID: 1, Start: 120000000, PidfdInode: 4}, false},
-		"another pid":   {evidence.Instance{PID: 2, Start: 120000000, PidfdInode: 3}, false},
-	} {
-		a, ok := tb.Find(c.i)
-		if ok != c.want || ok && (a.Instance != i || a.Path != "/sbin/init") {
-			t.Errorf("%s: %+v, %v", name, a, ok)
-		}
-	}
-}
-
 func TestHoldersAreBounded(t *testing.T) {
 	tb := newTable()
 	for pid := range uint32(maxHolders + 1) {

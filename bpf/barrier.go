@@ -8,9 +8,7 @@ package bpf
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 )
 
@@ -26,6 +24,16 @@ func (s *Sensor) Position() ([]uint64, error) {
 		at[cpu] = binary.LittleEndian.Uint64(table[cpu*counterSize+counterDone:])
 	}
 	return at, nil
+}
+
+// Delivered returns, per ring and CPU, the number of the last record that was
+// delivered, or delivered as lost, and after which the reader came back.
+func (s *Sensor) Delivered() []uint64 {
+	numbers := make([]uint64, len(s.consumed))
+	for at := range numbers {
+		numbers[at] = s.consumed[at].Load()
+	}
+	return numbers
 }
 
 // Consumed reports whether every record up to position was delivered, or
@@ -53,9 +61,7 @@ func (s *Sensor) Barrier(ctx context.Context) error {
 	if s.Consumed(position) {
 		return nil
 	}
-	if err := s.ring.Flush(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("waking the reader: %w", err)
-	}
+	s.wake()
 	tick := time.NewTicker(200 * time.Microsecond)
 	defer tick.Stop()
 	for !s.Consumed(position) {

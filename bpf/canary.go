@@ -18,6 +18,9 @@ import (
 // arrive. That a program is attached proves nothing: kernels attach programs
 // that never run. What else arrives meanwhile is kept for Read.
 func (s *Sensor) canary(argv []string, limit time.Duration) error {
+	if err := s.catchUp(limit); err != nil {
+		return err
+	}
 	began, err := bootTime()
 	if err != nil {
 		return err
@@ -91,11 +94,44 @@ func (s *Sensor) await(deadline time.Time, last func(*Event) bool) (backlog []Ev
 			}
 		}
 		backlog = append(backlog, ev)
+		s.relieve()
 		if last(&ev) {
 			return backlog, true, nil
 		}
 	}
 	return backlog, false, nil
+}
+
+// catchUp reads what is waiting, so that there is room for what comes.
+func (s *Sensor) catchUp(limit time.Duration) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	var backlog []Event
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		var ev Event
+		if !s.take(&ev) {
+			if err := s.step(&ev); errors.Is(err, ErrNoEvent) {
+				break
+			} else if err != nil {
+				return err
+			}
+		}
+		backlog = append(backlog, ev)
+		s.relieve()
+	}
+	s.queue = append(backlog, s.queue...)
+	s.deliver.all = true
+	return nil
+}
+
+// relieve makes room in a ring that is half full of records that were read
+// and not delivered yet. An agent that is killed now leaves a hole.
+func (s *Sensor) relieve() {
+	for _, r := range []*ring{s.ring, s.opens} {
+		if r != nil && r.at-r.freed > r.mask/2 {
+			r.free()
+		}
+	}
 }
 
 // startCanary starts argv, or what every host of ours has one of.

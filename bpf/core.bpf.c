@@ -50,7 +50,8 @@ static __always_inline u64 renew(struct state *s, struct task_struct *p, u64 gen
 	u64 found = 0;
 
 	s->generation = generation;
-	s->flags &= ~STATE_SEEN;
+	s->exec_time = bpf_ktime_get_boot_ns();
+	s->flags &= ~(STATE_SEEN | STATE_CREDENTIALS);
 	for (int i = 0; i < TAINT_BYTES / 8; i++)
 		next[i] = 0;
 	note_namespaces(s, p);
@@ -71,6 +72,39 @@ static __always_inline u64 renew(struct state *s, struct task_struct *p, u64 gen
 	return found;
 }
 
+/* What the hooks of this exec saw: the script, and the kernel's own digest. */
+static __always_inline u32 fill_hooked(struct record_exec *r, struct pending *hooked)
+{
+	u32 flags = 0;
+
+	__builtin_memset(&r->script, 0, sizeof(r->script));
+	r->digest_source = DIGEST_NONE;
+	r->digest_algorithm = 0;
+	__builtin_memset(r->digest, 0, sizeof(r->digest));
+	if (!hooked || !hooked->committed)
+		return 0;
+	if (hooked->steps > 1) {
+		r->script = hooked->script;
+		flags = FLAG_SCRIPT;
+	}
+	if (hooked->digest_source) {
+		r->digest_source = hooked->digest_source;
+		r->digest_algorithm = hooked->digest_algorithm;
+		__builtin_memcpy(r->digest, hooked->digest, sizeof(r->digest));
+	}
+	return flags;
+}
+
+/* The exec is over: nothing of it is left for the next. */
+static __always_inline void settle(struct pending *hooked)
+{
+	if (!hooked)
+		return;
+	hooked->steps = 0;
+	hooked->committed = 0;
+	hooked->digest_source = DIGEST_NONE;
+}
+
 /* Exec by a thread has made it the leader by now; old_pid is what it was. */
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
@@ -80,9 +114,15 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 	u64 generation = p->self_exec_id;
 
 	u64 found = s ? renew(s, p, generation) : 0;
+	struct pending *hooked = bpf_task_storage_get(&pending, p, NULL, 0);
+	struct control *k = controls();
+	if (k && k->hooks && c && !(hooked && hooked->committed))
+		c->silent++;
 	struct record_exec *r = begin(c, s, RECORD_EXEC, sizeof(*r));
-	if (!r)
+	if (!r) {
+		settle(hooked);
 		return 0;
+	}
 	u32 flags = old_pid != p->pid ? FLAG_THREAD_EXEC : 0;
 	fill_process(&r->process, p, p, s);
 	flags |= fill_program(r, p);
@@ -90,13 +130,12 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 		flags |= FLAG_SECURE_EXEC;
 	struct mm_struct *mm = p->mm;
 	if (mm) {
-		flags |= scan_environment(mm);
+		flags |= scan_environment(mm->env_start, mm->env_end);
 		flags |= fill_arguments(r, mm);
 	} else {
 		r->argv_len = r->argv_read = 0;
 		flags |= FLAG_ENV_UNKNOWN | FLAG_ARGV_UNKNOWN;
 	}
-	__builtin_memset(&r->script, 0, sizeof(r->script));
 	r->old_tid = old_pid;
 	r->argc = bprm->argc;
 	long n = bpf_probe_read_kernel_str(r->filename, TEXT_MAX, bprm->filename);
@@ -107,10 +146,12 @@ int BPF_PROG(on_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 	r->interp_len = n > 0 ? n - 1 : 0;
 	if (n <= 0 || n == TEXT_MAX)
 		flags |= FLAG_INTERP_CUT;
+	flags |= fill_hooked(r, hooked); /* after the loops, which the verifier walks for each branch before them */
+	settle(hooked);
 	r->header.flags |= flags;
 	end(c, &r->header);
 	if (found)
-		tell_taint(c, s, p, found & (1ULL << TAINT_TRACED) ? p->parent : p, found, HOOK_EXEC);
+		tell_taint(s, p, found & (1ULL << TAINT_TRACED) ? p->parent : p, found, HOOK_EXEC);
 	return 0;
 }
 
@@ -128,6 +169,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	struct state own = { .generation = child->self_exec_id, .flags = STATE_SEEN };
 	if (from) {
 		own.flags = from->flags;
+		own.exec_time = from->exec_time;
 		u64 *to = (u64 *)own.taint, *life = (u64 *)from->taint;
 		for (int i = 0; i < TAINT_BYTES / 8; i++)
 			to[i] = life[i];
@@ -242,7 +284,9 @@ int on_task(struct bpf_iter__task *ctx)
 
 	if (!task || task->pid != task->tgid || task->signal->live.counter == 0)
 		return 0; /* a thread, or ended and not waited for */
-	struct state *s = state_of(task, this_cpu());
+	/* Before the programs are attached a state would be out of date at once. */
+	struct control *k = controls();
+	struct state *s = k && k->attached_at ? state_of(task, this_cpu()) : NULL;
 	if (task->flags & PF_KTHREAD)
 		return 0; /* but its state goes to the helpers it may start */
 	if (s && s->flags & STATE_SEEN)
@@ -256,9 +300,14 @@ int on_task(struct bpf_iter__task *ctx)
 	r->header.cpu = bpf_get_smp_processor_id();
 	r->header.number = 0;
 	r->header.drops = 0;
-	r->header.time = bpf_ktime_get_boot_ns();
+	r->header.time = s && !(s->flags & STATE_SEEN) ? s->exec_time : bpf_ktime_get_boot_ns();
 	fill_process(&r->process, task, task, s);
 	r->header.flags = (s ? 0 : FLAG_NO_STATE) | FLAG_ENV_UNKNOWN | FLAG_ARGV_UNKNOWN | fill_program(r, task);
+	if (s && s->generation != task->self_exec_id)
+		r->header.flags |= FLAG_STALE;
+	struct measured *m = bpf_task_storage_get(&measured, task, NULL, 0);
+	if (m && m->generation == task->self_exec_id)
+		r->header.flags |= FLAG_MEASURED;
 	r->old_tid = task->pid;
 	bpf_seq_write(ctx->meta->seq, r, sizeof(*r));
 	return 0;

@@ -21,6 +21,7 @@ const (
 	coreMapEvents    = "events"
 	coreMapHost      = "host"
 	coreMapMeasured  = "measured"
+	coreMapPending   = "pending"
 	coreMapScratch   = "scratch"
 	coreMapStates    = "states"
 	coreProgOnCgroup = "on_cgroup"
@@ -88,6 +89,7 @@ type coreMapSpecs struct {
 	Events   *ebpf.MapSpec `ebpf:"events"`
 	Host     *ebpf.MapSpec `ebpf:"host"`
 	Measured *ebpf.MapSpec `ebpf:"measured"`
+	Pending  *ebpf.MapSpec `ebpf:"pending"`
 	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
 	States   *ebpf.MapSpec `ebpf:"states"`
 }
@@ -123,6 +125,7 @@ type coreMaps struct {
 	Events   *ebpf.Map `ebpf:"events"`
 	Host     *ebpf.Map `ebpf:"host"`
 	Measured *ebpf.Map `ebpf:"measured"`
+	Pending  *ebpf.Map `ebpf:"pending"`
 	Scratch  *ebpf.Map `ebpf:"scratch"`
 	States   *ebpf.Map `ebpf:"states"`
 }
@@ -134,6 +137,7 @@ func (m *coreMaps) Close() error {
 		m.Events,
 		m.Host,
 		m.Measured,
+		m.Pending,
 		m.Scratch,
 		m.States,
 	)

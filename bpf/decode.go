@@ -99,10 +99,10 @@ func (c *cursor) process(ev *Event) error {
 	p.Start, p.PidfdInode = c.u64(), c.u64()
 	p.Generation = generation(c.u64())
 	state := c.u64()
-	if state > 1 {
+	if state > stateSeen|stateCredentials {
 		return malformed(ev, "unknown state flags %#x", state)
 	}
-	p.Seen = state == 1
+	p.Seen, p.CredentialsChanged = state&stateSeen != 0, state&stateCredentials != 0
 	taints, err := foldTaints([taintBytes]byte(c.take(taintBytes)))
 	if err != nil {
 		return malformed(ev, "%v", err)
@@ -192,11 +192,30 @@ func userDevice(dev uint32) uint64 {
 	return minor&0xff | major<<8 | minor&^0xff<<12
 }
 
+func (c *cursor) digest(ev *Event) error {
+	source, algorithm := c.u32(), c.u32()
+	sum := [32]byte(c.take(32))
+	d := &ev.Program.KernelDigest
+	switch {
+	case source == 0 && algorithm == 0 && sum == [32]byte{}:
+	case source == uint32(DigestIMA) && algorithm == imaSHA256:
+		*d = KernelDigest{DigestIMA, sum}
+	case source == uint32(DigestVerity) && algorithm == veritySHA256:
+		*d = KernelDigest{DigestVerity, sum}
+	default:
+		return malformed(ev, "digest of source %d by algorithm %d", source, algorithm)
+	}
+	return nil
+}
+
 func (c *cursor) program(ev *Event) error {
 	p := &ev.Program
 	c.file(&p.File)
 	c.file(&p.Backing)
 	c.file(&p.Script)
+	if err := c.digest(ev); err != nil {
+		return err
+	}
 	if m := max(p.File.Mount, p.Backing.Mount, p.Script.Mount); m > MountInternal {
 		return malformed(ev, "unknown kind of mount %d", m)
 	}

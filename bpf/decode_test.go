@@ -83,7 +83,7 @@ func sample(t testing.TB, kind Kind) (layout, []byte, Event) {
 	raw := make([]byte, l.s.Size)
 	ev := Event{
 		Kind: kind, CPU: 1, Number: 17, Time: 99, Flags: FlagFile | FlagInterpCut,
-		Process: Process{Instance: Instance{42, 1234, 77, 5}, TID: 43, Seen: true, Taints: TaintStateLost | 1<<15, OpensLost: true},
+		Process: Process{Instance: Instance{42, 1234, 77, 5}, TID: 43, Seen: true, Taints: TaintStateLost | 1<<15, CredentialsChanged: true, OpensLost: true},
 	}
 	if kind == KindSeen {
 		ev.Number = 0
@@ -92,7 +92,7 @@ func sample(t testing.TB, kind Kind) (layout, []byte, Event) {
 		"header.version": 2, "header.kind": int(kind), "header.size": int(l.s.Size), "header.cpu": 1,
 		"header.flags": int(ev.Flags), "header.number": int(ev.Number), "header.drops": 3, "header.time": 99,
 		"process.tgid": 42, "process.tid": 43, "process.start": 1234, "process.pidfd_ino": 77, "process.exec_id": 5,
-		"process.state": 1, "process.taint": "\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01" + strings.Repeat("\x00", 15) + "\x01",
+		"process.state": 3, "process.taint": "\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01" + strings.Repeat("\x00", 15) + "\x01",
 	}
 	switch kind {
 	case KindFork, KindExec, KindSeen:
@@ -144,6 +144,8 @@ func fillSample(p *Program, set map[string]any) {
 	fillFile("file.", 1000, &p.File, set)
 	fillFile("backing.", 2000, &p.Backing, set)
 	fillFile("script.", 4000, &p.Script, set)
+	p.KernelDigest = KernelDigest{DigestVerity, [32]byte([]byte(strings.Repeat("0123456789abcdef", 2)))}
+	set["digest_source"], set["digest_algorithm"], set["digest"] = 2, 1, strings.Repeat("0123456789abcdef", 2)
 	p.Creds = Creds{UID: 1, GID: 2, SUID: 3, SGID: 4, EUID: 5, EGID: 6, FSUID: 7, FSGID: 8, Inheritable: 9, Permitted: 10,
 		Effective: 11, Bounding: 12, Ambient: 13, Securebits: 14, SeccompMode: 15, SeccompFilters: 16}
 	for i, name := range []string{"uid", "gid", "suid", "sgid", "euid", "egid", "fsuid", "fsgid", "inheritable", "permitted",
@@ -174,7 +176,7 @@ func TestDecodeFollowsTheCompiledLayout(t *testing.T) {
 			t.Errorf("%s:\n have %+v\n want %+v", kind, have, want)
 		}
 	}
-	for name, size := range map[string]int{"counters": counterSize, "state": 8 + 8 + 3*taintBytes + 16, "control": 32, "measured": 8} {
+	for name, size := range map[string]int{"counters": counterSize, "state": 8 + 8 + 8 + 3*taintBytes + 16, "control": 32, "measured": 8} {
 		if have := int(layoutOf(t, name).s.Size); have != size {
 			t.Errorf("struct %s has %d bytes, want %d", name, have, size)
 		}
@@ -199,15 +201,18 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 		"version":        {KindExec, "header.version", 1, 0, "malformed record 17 of cpu 1: version 1, want 2"},
 		"kind 0":         {KindExit, "header.kind", 0, 0, "unknown kind 0"},
 		"kind lost":      {KindExit, "header.kind", 8, 0, "unknown kind 8"},
-		"other kind":     {KindExit, "header.kind", 1, 0, "exec of 120 bytes that says 120, want 888"},
+		"other kind":     {KindExit, "header.kind", 1, 0, "exec of 120 bytes that says 120, want 928"},
 		"size":           {KindFork, "header.size", 151, 0, "fork of 152 bytes that says 151, want 152"},
 		"truncated":      {KindFork, "header.cpu", 1, -1, "fork of 151 bytes that says 152, want 152"},
 		"trailing byte":  {KindCgroup, "header.cpu", 1, 1, "cgroup of 121 bytes that says 120, want 120"},
 		"no header":      {KindFork, "header.cpu", 1, -113, "39 bytes, a header has 40"},
-		"flags":          {KindFork, "header.flags", 1 << 16, 0, "unknown flags 0x10000"},
+		"flags":          {KindFork, "header.flags", 1 << 18, 0, "unknown flags 0x40000"},
 		"number 0":       {KindFork, "header.number", 0, 0, "fork with number 0"},
 		"numbered seen":  {KindSeen, "header.number", 1, 0, "seen with number 1"},
-		"state":          {KindFork, "process.state", 2, 0, "unknown state flags 0x2"},
+		"digest source":  {KindExec, "digest_source", 3, 0, "digest of source 3 by algorithm 1"},
+		"digest hash":    {KindExec, "digest_algorithm", 2, 0, "digest of source 2 by algorithm 2"},
+		"digest of none": {KindExec, "digest_source", 0, 0, "digest of source 0 by algorithm 1"},
+		"state":          {KindFork, "process.state", 4, 0, "unknown state flags 0x4"},
 		"taint":          {KindFork, "process.taint", "\x02", 0, "taint 0 has value 2"},
 		"mount":          {KindExec, "file.mount", 4, 0, "unknown kind of mount 4"},
 		"mount 256":      {KindExec, "backing.mount", 256, 0, "unknown kind of mount 255"},
@@ -237,7 +242,7 @@ func TestMalformedRecordNamesThePlace(t *testing.T) {
 
 func TestAcceptRefusesForeignRecords(t *testing.T) {
 	l, raw, _ := sample(t, KindFork)
-	s := &Sensor{possible: 2, cpus: []position{{next: 1}, {next: 18}}}
+	s := &Sensor{possible: 2, cpus: []position{{next: 1}, {next: 18}}, begun: []uint64{1, 1}}
 	if err := s.accept(raw, new(Event), 0); err == nil || !strings.Contains(err.Error(), "read before: number 18 is next") {
 		t.Errorf("a record for the second time: %v", err)
 	}

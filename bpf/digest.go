@@ -31,3 +31,9 @@ func (d DigestSource) String() string {
 	}
 	return ""
 }
+
+// Numbers of SHA-256 (enum hash_algo, FS_VERITY_HASH_ALG_SHA256).
+const (
+	imaSHA256    = 4
+	veritySHA256 = 1
+)

@@ -57,3 +57,7 @@ type RecordError struct {
 func (e *RecordError) Error() string {
 	return fmt.Sprintf("malformed record %d of cpu %d: %s", e.Number, e.CPU, e.Fact)
 }
+
+// errReadBefore is a record that an earlier agent was done with, and was
+// killed before it gave it back.
+var errReadBefore = errors.New("record read before")

@@ -39,7 +39,7 @@ type Event struct {
 	Kind    Kind
 	CPU     uint32 // whose counter numbered the record
 	Number  uint64 // of the record on that CPU, from 1; 0 for seen and lost
-	Time    uint64 // nanoseconds since boot, suspend included
+	Time    uint64 // nanoseconds since boot, suspend included; seen: of the exec, where a sensor saw it
 	Flags   Flags
 	Process Process // all but lost; taint: zero when it is the host that was spoilt
 
@@ -102,8 +102,10 @@ const (
 	FlagInterpCut                       // Interp is, or may be, longer than the record
 	FlagScript                          // Program.Script is set
 	FlagPathCut                         // the path of an opened file is longer than the record
+	FlagStale                           // seen: the kernel state speaks of another program; for a moment during exec
+	FlagMeasured                        // seen: marked as measured
 
-	flagsKnown = FlagPathCut<<1 - 1
+	flagsKnown = FlagMeasured<<1 - 1
 )
 
 // Has reports whether all flags of g are set.

@@ -16,7 +16,7 @@ import (
 
 // Facts say what the sensor is, for the evidence.
 type Facts struct {
-	Object   [sha256.Size]byte // SHA-256 over the SHA-256 of each embedded object: core, watch
+	Object   [sha256.Size]byte // SHA-256 over the SHA-256 of each embedded object: core, watch, lsm, trampoline
 	Compiler string            // what made it
 	Programs []ProgramFact
 }
@@ -34,10 +34,16 @@ type ProgramFact struct {
 //go:embed objects.json
 var manifest []byte
 
+// embedded are the objects of this build.
+var embedded = []struct {
+	name  string
+	bytes []byte
+}{{"core", _CoreBytes}, {"watch", _WatchBytes}, {"lsm", _LsmBytes}, {"trampoline", _TrampolineBytes}}
+
 // Programs returns the facts about the loaded programs. It refuses when the
 // embedded object is not the one the manifest names.
 func (s *Sensor) Programs() (Facts, error) {
-	var m struct{ Compiler, Core, Watch string }
+	var m map[string]string
 	if err := json.Unmarshal(manifest, &m); err != nil {
 		return Facts{}, fmt.Errorf("malformed objects.json: %v", err)
 	}
@@ -46,18 +52,14 @@ func (s *Sensor) Programs() (Facts, error) {
 	}
 	defer s.using.RUnlock()
 	all := sha256.New()
-	for _, object := range []struct {
-		name  string
-		bytes []byte
-		want  string
-	}{{"core", _CoreBytes, m.Core}, {"watch", _WatchBytes, m.Watch}} {
+	for _, object := range embedded {
 		digest := sha256.Sum256(object.bytes)
-		if have := fmt.Sprintf("%x", digest); have != object.want {
-			return Facts{}, fmt.Errorf("embedded object %s has sha-256 %s, objects.json says %q", object.name, have, object.want)
+		if have := fmt.Sprintf("%x", digest); have != m[object.name] {
+			return Facts{}, fmt.Errorf("embedded object %s has sha-256 %s, objects.json says %q", object.name, have, m[object.name])
 		}
 		all.Write(digest[:])
 	}
-	facts := Facts{Object: [sha256.Size]byte(all.Sum(nil)), Compiler: m.Compiler}
+	facts := Facts{Object: [sha256.Size]byte(all.Sum(nil)), Compiler: m["compiler"]}
 	for _, p := range s.programs() {
 		info, err := p.program.Info()
 		if err != nil {

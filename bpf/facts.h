@@ -243,11 +243,11 @@ static __always_inline u32 loader_variable(const char *text)
 /*
  * Looks for loader variables in the environment exec just made. A longer
  * environment than ENV_STRINGS pieces, or one that cannot be read, is unknown.
+ * Global, so that it is verified once and not for each way that leads here.
  */
-static __always_inline u32 scan_environment(struct mm_struct *mm)
+__noinline u32 scan_environment(u64 at, u64 end)
 {
 	char text[ENV_PIECE] __attribute__((aligned(8)));
-	u64 at = mm->env_start, end = mm->env_end;
 	u32 flags = 0;
 	bool whole = true; /* text starts a variable, not the rest of one */
 

@@ -62,6 +62,7 @@ var actors = map[string]func(args []string) error{
 		return openAndSay(nil)
 	},
 	"open": openAndSay,
+	"wait": func([]string) error { os.Stdin.Read(make([]byte, 1)); return nil },
 }
 
 // Some actors end the leader of their process. The main goroutine is only sure

@@ -14,13 +14,16 @@ const (
 	processSize  = 72
 	parentSize   = 32
 	fileSize     = 64
+	digestSize   = 8 + 32
 	counterSize  = 128
-	execSize     = headerSize + processSize + parentSize + 3*fileSize + 88 + 32 + 32 + 16 + 3*textMax
+	positionSize = 16
+	execSize     = headerSize + processSize + parentSize + 3*fileSize + digestSize + 88 + 32 + 32 + 16 + 3*textMax
 	forkSize     = headerSize + processSize + parentSize + 8
 	exitSize     = headerSize + processSize + 8
 	cgroupSize   = headerSize + processSize + 8
 	taintSize    = headerSize + processSize + parentSize + 16
 	openSize     = headerSize + processSize + fileSize + 16 + pathMax
+	slotsPerCPU  = 4
 	commSize     = 16
 	recordFormat = 2
 )
@@ -36,7 +39,12 @@ const (
 	// the tracing.
 	DefaultPoll = 2 * time.Millisecond
 
+	idlePolls = 64                    // empty ones in a row, after which the wait grows
+	idlePoll  = 50 * time.Millisecond // to this; at 5,000 execs a second, 300 KiB of the ring
+
 	canaryLimit  = 5 * time.Second // for the helper process to be seen
-	missInterval = time.Second     // between looks at the kernel's count of skipped programs
-	stateTries   = 16              // to read a state no exec is changing
+	staleTries   = 3               // looks at a state that is not its process's
+	staleWait    = 20 * time.Millisecond
+	missInterval = time.Second // between looks at the kernel's count of skipped programs
+	stateTries   = 16          // to read a state no exec is changing
 )

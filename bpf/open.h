@@ -17,6 +17,7 @@
 #define TAIL 16       /* bytes of a name's end that are looked at */
 #define DIGEST 64     /* hex digits in the name of a content-addressed file */
 #define COMPONENTS 48 /* of a path that are walked */
+#define NOT_WHOLE (1ULL << 32)
 #define RECENT 8      /* opens of a thread that are not told twice */
 
 /* Apart from events, so that a flood of opens cannot starve them. */
@@ -33,12 +34,21 @@ struct {
 	__type(value, struct counters);
 } open_counters SEC(".maps");
 
-/* Where a path is put together, from its end; the second half is room for the verifier's doubts. */
+/*
+ * A path that is put together from its end. Where it begins is kept here too:
+ * what a loop reads from a map the verifier does not follow from round to round.
+ */
+struct path_text {
+	u64 pos;                  /* the path begins at text[pos] */
+	char text[2 * PATH_MAX];  /* the second half is room for the verifier's doubts */
+};
+
+/* Indexed by slot. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, char[2 * PATH_MAX]);
+	__type(value, struct path_text);
 } paths SEC(".maps");
 
 struct recent_file {
@@ -198,38 +208,38 @@ static __always_inline u32 class_of_suffix(u64 suffix)
 /* What is behind the last dot of the name, at most 6 characters in lower case. */
 static __always_inline u32 class_of_name(struct look *l)
 {
-	u64 suffix = 0;
-	u32 class = 0;
+	u64 suffix = 0, found = 0, len = 0;
 
+	/* Without branches: each would double what the verifier has to follow. */
 #pragma unroll
 	for (int i = 1; i <= 7; i++) {
-		u8 c = l->tail[TAIL - i] | 0x20;
-		if (c == '.' && l->len >= i && !class) {
-			class = class_of_suffix(suffix);
-			return class;
-		}
-		suffix |= (u64)c << (8 * (i - 1));
+		u64 c = l->tail[TAIL - i] | 0x20;
+		found |= ((c ^ '.') - 1) >> 63; /* 1 from the dot on */
+		suffix |= (c & (found - 1)) << (8 * (i - 1));
+		len += 1 - found;
 	}
+	if (found && len < l->len)
+		return class_of_suffix(suffix);
 	if (l->len >= 12 && *(u32 *)(l->tail + 4) == 0x6661732eU /* .saf */ && *(u64 *)(l->tail + 8) == 0x73726f736e657465ULL /* etensors */)
 		return CLASS_MODEL;
 	return 0;
 }
 
 /* Names as content-addressed stores give them: 64 hex digits, or sha256- before them. */
-static __always_inline bool is_digest(struct look *l)
+/* Global, so that it is verified once and not for each way that leads here. */
+__noinline u32 is_digest(u64 text)
 {
 	u8 name[DIGEST];
+	u32 hex = 1;
 
-	if (l->len != DIGEST && l->len != DIGEST + 7)
-		return false;
-	if (bpf_probe_read_kernel(name, DIGEST, l->name + l->len - DIGEST))
-		return false;
+	if (bpf_probe_read_kernel(name, DIGEST, (const void *)text))
+		return 0;
+#pragma clang loop unroll(disable) vectorize(disable)
 	for (int i = 0; i < DIGEST; i++) {
-		u8 c = name[i];
-		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
-			return false;
+		u32 digit = name[i] - '0', letter = name[i] - 'a';
+		hex &= (((digit - 10) & ~digit) | ((letter - 6) & ~letter)) >> 31;
 	}
-	return true;
+	return hex;
 }
 
 static __always_inline u32 class_of(struct look *l)
@@ -239,7 +249,7 @@ static __always_inline u32 class_of(struct look *l)
 	u32 class = class_of_name(l);
 	if (class)
 		return class;
-	if (is_digest(l))
+	if ((l->len == DIGEST || l->len == DIGEST + 7) && is_digest((u64)(l->name + l->len - DIGEST)))
 		return CLASS_MODEL;
 	return l->size >= LARGE ? CLASS_LARGE : 0;
 }
@@ -313,8 +323,8 @@ static __always_inline bool told(struct task_struct *task, struct record_file *f
 struct walk {
 	struct dentry *dentry, *root;
 	struct vfsmount *mnt, *root_mnt;
-	u64 pos; /* where the path begins in paths[0..PATH_MAX] */
-	u64 whole;
+	u32 whole;
+	u32 at; /* slot */
 };
 
 /* Goes one step up: to the directory, or out of a mount to where it is mounted. */
@@ -323,11 +333,11 @@ static long step(u32 i, struct walk *w)
 	struct dentry *dentry = w->dentry, *top = NULL, *parent = NULL;
 	struct vfsmount *mnt = w->mnt;
 	const unsigned char *name = NULL;
-	u32 zero = 0, len = 0;
-	char *at = bpf_map_lookup_elem(&paths, &zero);
+	u32 slot = w->at, len = 0;
+	struct path_text *path = bpf_map_lookup_elem(&paths, &slot);
 
 	w->whole = dentry == w->root && mnt == w->root_mnt;
-	if (w->whole || !at)
+	if (w->whole || !path)
 		return 1;
 	bpf_core_read(&top, sizeof(top), &mnt->mnt_root);
 	bpf_core_read(&parent, sizeof(parent), &dentry->d_parent);
@@ -345,65 +355,80 @@ static long step(u32 i, struct walk *w)
 	}
 	bpf_core_read(&len, sizeof(len), &dentry->d_name.len);
 	bpf_core_read(&name, sizeof(name), &dentry->d_name.name);
-	if (len > 255 || len + 1 > w->pos)
+	if (len > 255 || len + 1 > path->pos)
 		return 1;
-	u64 begin = (w->pos - len) & (PATH_MAX - 1), n = len & 255;
+	u64 begin = (path->pos - len) & (PATH_MAX - 1), n = len & 255;
 	asm volatile("" : "+r"(begin), "+r"(n)); /* the verifier must see the masks */
-	bpf_probe_read_kernel(at + begin, n, name);
-	w->pos -= len + 1;
-	begin = w->pos & (PATH_MAX - 1);
+	bpf_probe_read_kernel(path->text + begin, n, name);
+	path->pos -= len + 1;
+	begin = path->pos & (PATH_MAX - 1);
 	asm volatile("" : "+r"(begin));
-	at[begin] = '/';
+	path->text[begin] = '/';
 	w->dentry = parent;
 	return 0;
 }
 
-/* Writes the path of a file, up to the root of task. Before 5.17 it is not told. */
-static __always_inline u32 fill_path(struct record_open *r, struct task_struct *task, struct file *file, struct dentry *dentry)
+/*
+ * Writes the path of a file, up to the given root, to the end of a slot's
+ * text. Returns where it begins, plus NOT_WHOLE when it does not begin at the
+ * root. Before 5.17 nothing is told. Global for the reason that is_digest is.
+ */
+__noinline u64 write_path(u64 dentry, u64 mnt, u64 root, u64 root_mnt, u32 at)
 {
-	struct walk w = { .dentry = dentry, .pos = PATH_MAX };
-	u32 zero = 0;
-	char *path = bpf_map_lookup_elem(&paths, &zero);
+	struct walk w = { .dentry = (void *)dentry, .mnt = (void *)mnt, .root = (void *)root, .root_mnt = (void *)root_mnt, .at = at };
+	struct path_text *path = bpf_map_lookup_elem(&paths, &at);
+
+	if (!path || !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
+		return PATH_MAX | NOT_WHOLE;
+	path->pos = PATH_MAX;
+	bpf_loop(COMPONENTS, step, &w, 0);
+	return w.whole ? path->pos : path->pos | NOT_WHOLE;
+}
+
+static __always_inline u32 fill_path(struct record_open *r, struct task_struct *task, struct file *file, struct dentry *dentry, u32 slot)
+{
+	struct vfsmount *mnt = NULL, *root_mnt = NULL;
+	struct dentry *root = NULL;
+	struct path_text *path = bpf_map_lookup_elem(&paths, &slot);
 
 	r->path_len = 0;
-	if (!path || !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
-		return FLAG_PATH_CUT;
-	bpf_core_read(&w.mnt, sizeof(w.mnt), &file->f_path.mnt);
-	bpf_core_read(&w.root_mnt, sizeof(w.root_mnt), &task->fs->root.mnt);
-	bpf_core_read(&w.root, sizeof(w.root), &task->fs->root.dentry);
-	bpf_loop(COMPONENTS, step, &w, 0);
-	if (w.pos < PATH_MAX) {
-		u64 pos = w.pos & (PATH_MAX - 1);
+	bpf_core_read(&mnt, sizeof(mnt), &file->f_path.mnt);
+	bpf_core_read(&root_mnt, sizeof(root_mnt), &task->fs->root.mnt);
+	bpf_core_read(&root, sizeof(root), &task->fs->root.dentry);
+	u64 at = write_path((u64)dentry, (u64)mnt, (u64)root, (u64)root_mnt, slot);
+	if (path && (at & ~NOT_WHOLE) < PATH_MAX) {
+		u64 pos = at & (PATH_MAX - 1);
 		asm volatile("" : "+r"(pos));
 		u64 len = PATH_MAX - pos;
-		if (!bpf_probe_read_kernel(r->path, len, path + pos))
+		if (!bpf_probe_read_kernel(r->path, len, path->text + pos))
 			r->path_len = len;
 	}
-	return w.whole ? 0 : FLAG_PATH_CUT;
+	return at & NOT_WHOLE ? FLAG_PATH_CUT : 0;
 }
 
 static __always_inline void tell_open(struct task_struct *task, struct file *file, struct look *l, u32 class, u32 hook)
 {
-	u32 cpu = bpf_get_smp_processor_id();
-	struct counters *c = bpf_map_lookup_elem(&open_counters, &cpu);
 	struct task_struct *leader = task->group_leader;
 	struct record_file f = {};
+	u32 at = 0;
 
 	read_file(&f, file, l->inode);
 	if (told(task, &f))
 		return;
-	struct state *s = state_of(leader, this_cpu());
+	struct state *s = state_of(leader, NULL);
 	u8 *lost = s ? taints_of_program(s, leader->self_exec_id) + TAINT_OPENS_LOST : NULL;
-	struct record_open *r = begin_in(&opens, c, lost, RECORD_OPEN, sizeof(*r));
-	if (!r)
-		return;
-	fill_process(&r->process, task, leader, s);
-	r->file = f;
-	r->class = class;
-	r->hook = hook;
-	r->reserved = 0;
-	r->header.flags |= fill_path(r, task, file, l->dentry);
-	end(c, &r->header);
+	struct counters *c = acquire(&open_counters, &at);
+	struct record_open *r = begin_in(&opens, c, at, lost, RECORD_OPEN, sizeof(*r));
+	if (r) {
+		fill_process(&r->process, task, leader, s);
+		r->file = f;
+		r->class = class;
+		r->hook = hook;
+		r->reserved = 0;
+		r->header.flags |= fill_path(r, task, file, l->dentry, at);
+		end(c, &r->header);
+	}
+	release(c);
 }
 
 #endif

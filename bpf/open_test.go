@@ -105,8 +105,8 @@ func TestOpenRefusesPoll(t *testing.T) {
 
 func TestCanaryMustBeSeen(t *testing.T) {
 	needKernel(t)
-	s := &Sensor{poll: DefaultPoll}
-	if err := errors.Join(s.load(DefaultRingBytes), s.openRings()); err != nil {
+	s := &Sensor{poll: DefaultPoll, hurry: make(chan struct{}, 1)}
+	if err := errors.Join(s.survey(), s.load(Options{RingBytes: DefaultRingBytes}), s.openRings()); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()

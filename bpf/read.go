@@ -9,10 +9,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
+	"runtime"
+	"sync/atomic"
 	"time"
-
-	"github.com/cilium/ebpf/ringbuf"
 )
 
 // position is how far the reader is in the numbering of one CPU.
@@ -54,25 +53,32 @@ func (s *Sensor) step(ev *Event) error {
 	if s.held.Kind != 0 {
 		return s.release(ev)
 	}
-	if s.opens != nil && s.ring.AvailableBytes() == 0 && s.opens.AvailableBytes() > 0 {
-		if err := s.next(s.opens, ev, s.possible); err != nil {
-			return err
+	if s.opens != nil && !s.ring.pending() && s.opens.pending() {
+		if err := s.next(s.opens, ev, s.possible); !errors.Is(err, ErrNoEvent) {
+			if err != nil || ev.Kind != KindOpen {
+				return err // lost; the open is queued behind it
+			}
+			s.held = *ev
+			return s.release(ev)
 		}
-		if ev.Kind != KindOpen {
-			return nil // lost; the open is queued behind it
-		}
-		s.held = *ev
-		return s.release(ev)
 	}
-	if !s.busy {
-		// The reader rounds the wait down to milliseconds.
-		s.ring.SetDeadline(time.Now().Add(s.poll + 900*time.Microsecond))
+	if s.empty > 0 {
+		s.wait()
 	}
 	err := s.next(s.ring, ev, 0)
-	s.busy = err == nil
 	if !errors.Is(err, ErrNoEvent) {
+		s.empty = 0
 		return err
 	}
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if s.ring.pending() || s.opens != nil && s.opens.pending() {
+		s.empty = 0 // a record is being written
+		runtime.Gosched()
+		return ErrNoEvent
+	}
+	s.empty++
 	if err := s.idle(time.Now()); err != nil {
 		return err
 	}
@@ -82,31 +88,65 @@ func (s *Sensor) step(ev *Event) error {
 	return ErrNoEvent
 }
 
+// wait waits for the poll interval, or longer when there has been nothing for
+// long: a ring has room for what may come meanwhile. Nobody is woken for a
+// record: that would cost the traced program ten times what the tracing does.
+func (s *Sensor) wait() {
+	poll := s.poll
+	if s.empty > idlePolls {
+		poll = max(poll, min(poll<<min((s.empty-idlePolls)/8, 8), idlePoll))
+	}
+	if s.timer == nil {
+		s.timer = time.NewTimer(poll)
+	} else {
+		s.timer.Reset(poll)
+	}
+	select {
+	case <-s.timer.C:
+	case <-s.hurry:
+		s.timer.Stop()
+	}
+}
+
+// wake ends a wait, now or the next one.
+func (s *Sensor) wake() {
+	select {
+	case s.hurry <- struct{}{}:
+	default:
+	}
+}
+
 // release delivers the open that is held, or what was recorded before it.
 func (s *Sensor) release(ev *Event) error {
-	if s.ring.AvailableBytes() > 0 {
-		if err := s.next(s.ring, ev, 0); !errors.Is(err, ErrNoEvent) {
-			if err != nil || ev.Time <= s.held.Time {
-				return err
-			}
-			s.queue = append(s.queue, *ev)
+	for s.ring.pending() {
+		err := s.next(s.ring, ev, 0)
+		if errors.Is(err, ErrNoEvent) {
+			runtime.Gosched() // it is being written this very moment
+			continue
 		}
+		if err != nil || ev.Time <= s.held.Time {
+			return err
+		}
+		s.queue = append(s.queue, *ev)
+		break
 	}
 	*ev, s.held = s.held, Event{}
 	return nil
 }
 
 // next reads one record of a ring whose CPUs begin at base in cpus.
-func (s *Sensor) next(ring *ringbuf.Reader, ev *Event, base int) error {
-	switch err := ring.ReadInto(&s.record); {
-	case err == nil:
-		return s.accept(s.record.RawSample, ev, base)
-	case s.closed.Load(), errors.Is(err, os.ErrClosed):
-		return ErrClosed
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
-		return ErrNoEvent
-	default:
-		return fmt.Errorf("reading a ring: %w", err)
+func (s *Sensor) next(r *ring, ev *Event, base int) error {
+	for {
+		raw, err := r.next()
+		if err != nil {
+			return err
+		}
+		if raw == nil {
+			return ErrNoEvent
+		}
+		if err := s.accept(raw, ev, base); !errors.Is(err, errReadBefore) {
+			return err
+		}
 	}
 }
 
@@ -120,20 +160,41 @@ func (s *Sensor) take(ev *Event) bool {
 	return true
 }
 
-// publish tells the other goroutines what the caller is done with.
+// publish tells everybody what the caller is done with: the other goroutines,
+// the next agent and, at last, the kernel.
 func (s *Sensor) publish() {
-	switch {
-	case s.held.Kind != 0:
+	if s.held.Kind != 0 {
 		s.deliver.all = true // later: an open is read and not delivered
 		return
+	}
+	switch {
 	case s.deliver.all:
 		for i := range s.cpus {
-			s.consumed[i].Store(s.cpus[i].next - 1)
+			s.publishOne(i)
 		}
 	case s.deliver.at != nobody:
-		s.consumed[s.deliver.at].Store(s.cpus[s.deliver.at].next - 1)
+		s.publishOne(s.deliver.at)
 	}
 	s.deliver = delivery{at: nobody}
+	s.ring.free()
+	if s.opens != nil {
+		s.opens.free()
+	}
+}
+
+func (s *Sensor) publishOne(at int) {
+	n := s.cpus[at].next - 1
+	s.consumed[at].Store(n)
+	if s.positions != nil {
+		atomic.StoreUint64(word(s.positions[at*positionSize+8:]), s.cpus[at].drops)
+		atomic.StoreUint64(word(s.positions[at*positionSize:]), n)
+	}
+}
+
+// position returns what an earlier agent left as delivered, and how many of
+// that the kernel had lost.
+func (s *Sensor) position(at int) (delivered, drops uint64) {
+	return atomic.LoadUint64(word(s.positions[at*positionSize:])), atomic.LoadUint64(word(s.positions[at*positionSize+8:]))
 }
 
 // accept decodes a record and reports what is missing before it.
@@ -148,6 +209,9 @@ func (s *Sensor) accept(raw []byte, ev *Event, base int) error {
 	at := base + int(ev.CPU)
 	p := &s.cpus[at]
 	if ev.Number < p.next {
+		if ev.Number < s.begun[at] {
+			return errReadBefore // by an agent that was killed before it gave it back
+		}
 		return malformed(ev, "read before: number %d is next", p.next)
 	}
 	s.fired[ev.Kind].Store(true)

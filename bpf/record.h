@@ -11,6 +11,8 @@
 #define RECORD_VERSION 2
 #define TEXT_MAX 128
 #define PATH_MAX 256
+#define DIGEST_MAX 32
+#define SLOTS 4 /* counters for each CPU */
 
 enum record_kind {
 	RECORD_EXEC = 1,
@@ -40,10 +42,13 @@ enum record_flag {
 	FLAG_INTERP_CUT = 1 << 13,
 	FLAG_SCRIPT = 1 << 14,         /* script is set */
 	FLAG_PATH_CUT = 1 << 15,       /* the path is longer than the record */
+	FLAG_STALE = 1 << 16,          /* seen: the state speaks of another program than the one that runs */
+	FLAG_MEASURED = 1 << 17,       /* seen: marked as measured */
 };
 
 enum state_flag {
 	STATE_SEEN = 1 << 0, /* runs a program whose exec was before the sensor */
+	STATE_CREDENTIALS = 1 << 1, /* ids or capabilities are no longer those of the exec */
 };
 
 /* Index into the taint bytes of a task; bit number in the reader. */
@@ -97,6 +102,13 @@ enum open_class {
 	CLASS_CODE = 1,
 	CLASS_MODEL = 2,
 	CLASS_LARGE = 3,
+};
+
+/* Which part of the kernel made a digest. */
+enum digest_source {
+	DIGEST_NONE = 0,
+	DIGEST_IMA = 1,      /* of the file; algorithm as enum hash_algo has it */
+	DIGEST_FSVERITY = 2, /* of the Merkle tree's descriptor; algorithm as FS_VERITY_HASH_ALG_ has it */
 };
 
 enum mount_kind {
@@ -170,6 +182,9 @@ struct record_exec {
 	struct record_file file;
 	struct record_file backing;
 	struct record_file script; /* the file "#!" was read from, where a hook told */
+	u32 digest_source;         /* of file, where a hook told */
+	u32 digest_algorithm;
+	u8 digest[DIGEST_MAX];
 	struct record_creds creds;
 	struct record_namespaces namespaces;
 	u64 cgroup_id;
@@ -245,6 +260,7 @@ union record {
  */
 struct state {
 	u64 generation; /* self_exec_id of the program the process runs */
+	u64 exec_time;  /* of that program, in ns since boot; 0 with STATE_SEEN */
 	u64 flags;
 	u8 taint[TAINT_BYTES];
 	u8 program[2][TAINT_BYTES];
@@ -258,7 +274,7 @@ struct control {
 	u64 seeded;      /* the iterator has visited every task */
 	u64 agent_start; /* start_boottime of the agent, which is no stranger */
 	u32 agent;       /* its tgid */
-	u32 reserved;
+	u32 hooks;       /* programs on LSM hooks were seen to run: each exec must pass them */
 };
 
 /* The value of the map host. Kernel programs alone write it. */
@@ -271,14 +287,41 @@ struct measured {
 	u64 generation;
 };
 
-/* One per CPU, written by that CPU alone. */
+/* struct fsverity_digest with room for SHA-256. */
+struct verity {
+	u16 algorithm;
+	u16 size;
+	u8 digest[DIGEST_MAX];
+	u32 reserved;
+};
+
+/*
+ * The value of the map pending, on a thread: an exec between its first LSM
+ * hook and its tracepoint, and what one hook of a system call leaves for the
+ * next. Kernel programs alone write it.
+ */
+struct pending {
+	struct record_file script; /* the file exec was asked to run; with steps above 1, a script */
+	u32 steps;                 /* files exec has looked at: scripts, then what runs them */
+	u32 committed;             /* it passed the point of no return */
+	u32 digest_source;
+	u32 digest_algorithm;
+	u8 digest[DIGEST_MAX];
+	struct verity verity;
+	u64 memory; /* struct pid whose mem file is being opened for writing */
+	u64 command; /* of the bpf(2) in progress */
+};
+
+/* One per slot, written by one program at a time. */
 struct counters {
 	u64 number; /* of the last record begun */
 	u64 done;   /* of the last record submitted or given up */
 	u64 drops;
 	u64 dropped[RECORD_KINDS];
 	u64 storage; /* task states that could not be made */
-	u64 reserved[4];
+	u64 busy;    /* the slot is in use; not those of programs that nothing interrupts */
+	u64 silent;  /* execs that did not pass the hooks they must pass */
+	u64 reserved[2];
 };
 
 #endif

@@ -6,6 +6,7 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -16,7 +17,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,36 +35,53 @@ type Options struct {
 	// no such program, name one it allows: the agent's own with an argument
 	// that does nothing.
 	Canary []string
+
+	// Pin is the directory of a bpf file system below which programs, links
+	// and maps are pinned, so that they outlive the agent and the next one
+	// adopts them; "": they end with the sensor. See DefaultPin.
+	Pin string
 }
 
 // Sensor is the loaded, attached and firing set of kernel programs. One
 // goroutine at a time reads; the other methods may be called from any.
 type Sensor struct {
 	objects    coreObjects
+	maps       map[string]*ebpf.Map // those that all objects share, and the pins
+	pins       *pins                // nil: not pinned
+	continuity Continuity
+	adopting   bool             // programs are taken from the pins
+	owned      []*ebpf.Program  // opened by us, beside those of the objects
 	watching   *ebpf.Collection // the programs of watch.bpf.c; nil: none
 	attached   []attachment
 	absent     map[string]string // why a program is not attached, or does not see
 	notes      []error           // what went wrong with those
 	findsTasks bool
-	ring       *ringbuf.Reader
-	opens      *ringbuf.Reader // nil: no opens are told
-	memory     []*ebpf.Memory  // of the counters, one for each ring
-	possible   int             // CPUs there may be
+	ring       *ring
+	opens      *ring          // nil: no opens are told
+	memory     []*ebpf.Memory // of the counters, one for each ring
+	tier       string
+	better     []NoTier // above it
+	possible   int      // slots: several for each CPU there may be
 	poll       time.Duration
 	control    control
 	fired      [KindLost + 1]atomic.Bool
 	firedAt    [256]atomic.Bool // by hook
 
 	consumed    []atomic.Uint64 // per ring and CPU: every record up to this number was delivered
+	begun       []uint64        // likewise: the first number that is ours to deliver
+	guard       guard
+	positions   []byte // struct position per ring and CPU, for the next agent
 	unexplained atomic.Uint64
 	closed      atomic.Bool
 	snapshot    sync.Mutex   // one iteration at a time: they share a scratch record
 	using       sync.RWMutex // held to use objects from any goroutine, and to close them
 
+	hurry chan struct{} // wakes the reader out of its wait
+
 	reading sync.Mutex // guards what follows
 	cpus    []position // per ring and CPU
-	record  ringbuf.Record
-	busy    bool  // the last read returned a record: there may be more
+	timer   *time.Timer
+	empty   int   // reads in a row that found nothing
 	held    Event // an open that waits for older events; Kind 0: none
 	queue   []Event
 	deliver delivery
@@ -99,7 +116,7 @@ func Open(o Options) (*Sensor, error) {
 	if o.Poll < time.Millisecond || o.Poll > time.Minute {
 		return nil, fmt.Errorf("poll interval of %v: want 1ms to 1m", o.Poll)
 	}
-	s := &Sensor{poll: o.Poll}
+	s := &Sensor{poll: o.Poll, hurry: make(chan struct{}, 1)}
 	if err := s.start(o); err != nil {
 		s.Close()
 		return nil, err
@@ -107,14 +124,62 @@ func Open(o Options) (*Sensor, error) {
 	return s, nil
 }
 
-func (s *Sensor) start(o Options) error {
-	if err := s.load(o.RingBytes); err != nil {
+func (s *Sensor) start(o Options) (err error) {
+	if err := s.survey(); err != nil {
+		return err
+	}
+	var reason string
+	s.pins, reason, err = openPins(o.Pin, layoutName(o, s.possible))
+	if err != nil {
+		s.notes = append(s.notes, err)
+	}
+	if s.pins != nil && s.pins.exists() {
+		if err = s.adopt(o); err == nil {
+			return s.prove(o.Canary)
+		}
+		s.unload()
+		s.tier, s.continuity, reason = "", Continuity{}, ReasonStrange
+		s.notes = append(s.notes, err)
+		if err := s.pins.discard(); err != nil {
+			return fmt.Errorf("removing pins that are not ours: %w", err)
+		}
+	}
+	if err := s.fresh(o); err != nil {
+		return err
+	}
+	if s.pins == nil {
+		s.continuity.Reason = reason
+		return nil
+	}
+	return s.pin(cmp.Or(reason, ReasonFirst))
+}
+
+// survey finds out about this host.
+func (s *Sensor) survey() error {
+	if _, err := btf.LoadKernelSpec(); err != nil {
+		return &OpenError{Reason: ErrNoBTF, Fact: "reading /sys/kernel/btf/vmlinux: " + err.Error(), Cause: err,
+			Hint: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y"}
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("counting the cpus there may be: %w", err)
+	}
+	s.possible = cpus * slotsPerCPU
+	return nil
+}
+
+// fresh makes maps and attaches programs, as if there had been none.
+func (s *Sensor) fresh(o Options) error {
+	if err := s.load(o); err != nil {
+		return err
+	}
+	if err := s.identify(s.objects.OnTask); err != nil {
 		return err
 	}
 	if err := s.attach(); err != nil {
 		return err
 	}
-	if err := s.watch(o.OpenBytes); err != nil {
+	if err := s.climb(o); err != nil {
 		return err
 	}
 	if err := s.openRings(); err != nil {
@@ -123,47 +188,101 @@ func (s *Sensor) start(o Options) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	if err := s.canary(o.Canary, canaryLimit); err != nil {
-		return err
-	}
-	return s.canaryOpens(canaryLimit)
+	return s.prove(o.Canary)
 }
 
-func (s *Sensor) load(ringBytes int) error {
-	if _, err := btf.LoadKernelSpec(); err != nil {
-		return &OpenError{Reason: ErrNoBTF, Fact: "reading /sys/kernel/btf/vmlinux: " + err.Error(), Cause: err,
-			Hint: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y"}
+// prove sees the programs fire.
+func (s *Sensor) prove(canary []string) error {
+	if err := s.canary(canary, canaryLimit); err != nil {
+		return err
 	}
-	var err error
-	if s.possible, err = ebpf.PossibleCPU(); err != nil {
-		return fmt.Errorf("counting the cpus there may be: %w", err)
+	if err := s.canaryOpens(canaryLimit); err != nil {
+		return err
 	}
+	return s.guard.begin(s)
+}
+
+// pin leaves the set to the next agent.
+func (s *Sensor) pin(reason string) error {
+	s.continuity.Reason = reason
+	if err := s.pins.keep(s.maps, s.attached, s.objects.OnTask); err != nil {
+		s.continuity.Reason = ReasonUnpinned
+		s.notes = append(s.notes, err)
+		return s.pins.discard()
+	}
+	return nil
+}
+
+// mapControl and mapPositions are maps that more than one object knows.
+const (
+	mapControl   = coreMapControl
+	mapPositions = "positions"
+)
+
+// load loads the core. Maps that were adopted it uses, the others it makes.
+func (s *Sensor) load(o Options) error {
 	s.absent = make(map[string]string)
 	spec, err := loadCore()
 	if err != nil {
 		return fmt.Errorf("reading the embedded object: %w", err)
 	}
-	spec.Maps[coreMapEvents].MaxEntries = uint32(ringBytes)
+	spec.Maps[coreMapEvents].MaxEntries = uint32(o.RingBytes)
 	spec.Maps[coreMapCounters].MaxEntries = uint32(s.possible)
-	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
+	if err := spec.LoadAndAssign(&s.objects, s.shared(spec)); err != nil {
 		return refused("loading", err)
 	}
+	if s.maps != nil {
+		return nil
+	}
+	positions, err := ebpf.NewMap(&ebpf.MapSpec{Name: mapPositions, Type: ebpf.Array, KeySize: 4, ValueSize: positionSize,
+		MaxEntries: uint32(2 * s.possible), Flags: unix.BPF_F_MMAPABLE})
+	if err != nil {
+		return refused("making the map of the reader's positions", err)
+	}
+	s.maps = map[string]*ebpf.Map{mapPositions: positions}
+	return s.share(map[string]*ebpf.Map{
+		coreMapEvents: s.objects.Events, coreMapCounters: s.objects.Counters, coreMapStates: s.objects.States,
+		coreMapMeasured: s.objects.Measured, coreMapControl: s.objects.Control, coreMapHost: s.objects.Host,
+		coreMapPending: s.objects.Pending,
+	})
+}
+
+// share lets the objects that are loaded after this one use its maps.
+func (s *Sensor) share(maps map[string]*ebpf.Map) error {
+	for name, m := range maps {
+		if s.maps[name] != nil {
+			continue
+		}
+		clone, err := m.Clone()
+		if err != nil {
+			return fmt.Errorf("sharing the map %s: %w", name, err)
+		}
+		s.maps[name] = clone
+	}
 	return nil
+}
+
+// shared are the options that make an object use the maps that are there.
+func (s *Sensor) shared(spec *ebpf.CollectionSpec) *ebpf.CollectionOptions {
+	options := &ebpf.CollectionOptions{MapReplacements: make(map[string]*ebpf.Map)}
+	for name := range spec.Maps {
+		if m := s.maps[name]; m != nil {
+			options.MapReplacements[name] = m
+		}
+	}
+	return options
 }
 
 // openRings maps the rings and the counters of their records.
 func (s *Sensor) openRings() (err error) {
 	counters := []*ebpf.Map{s.objects.Counters}
-	if s.ring, err = ringbuf.NewReader(s.objects.Events); err != nil {
+	if s.ring, err = openRing(s.objects.Events); err != nil {
 		return refused("opening the event ring", err)
 	}
 	if s.watching != nil {
-		if s.opens, err = ringbuf.NewReader(s.watching.Maps[watchMapOpens]); err != nil {
+		if s.opens, err = openRing(s.watching.Maps[watchMapOpens]); err != nil {
 			return refused("opening the ring of opens", err)
 		}
-		// It is read only while it holds something: there is nothing to wait for,
-		// and nobody is woken for what is in it.
-		s.opens.SetDeadline(time.Unix(1, 0))
 		counters = append(counters, s.watching.Maps[watchMapOpenCounters])
 	}
 	for _, m := range counters {
@@ -174,11 +293,17 @@ func (s *Sensor) openRings() (err error) {
 		s.memory = append(s.memory, memory)
 	}
 	n := s.possible * len(counters)
-	s.cpus = make([]position, n)
-	for i := range s.cpus {
-		s.cpus[i].next = 1
+	s.cpus, s.begun, s.consumed = make([]position, n), make([]uint64, n), make([]atomic.Uint64, n)
+	if s.positions, err = unix.Mmap(s.maps[mapPositions].FD(), 0, positionSize*2*s.possible,
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return refused("mapping the reader's positions", err)
 	}
-	s.consumed = make([]atomic.Uint64, n)
+	for at := range s.cpus {
+		delivered, drops := s.position(at)
+		s.cpus[at] = position{next: delivered + 1, drops: drops}
+		s.begun[at] = delivered + 1
+		s.consumed[at].Store(delivered)
+	}
 	s.table = make([]byte, n*counterSize)
 	s.deliver = delivery{at: nobody}
 	return nil
@@ -190,11 +315,15 @@ func (s *Sensor) attach() error {
 		if p.program == s.objects.OnTask {
 			continue // attached for each snapshot
 		}
-		l, err := link.AttachTracing(link.TracingOptions{Program: p.program})
+		err := s.place(p, func() (link.Link, error) {
+			return link.AttachTracing(link.TracingOptions{Program: p.program})
+		})
+		if errors.Is(err, errStrange) {
+			return err
+		}
 		if err != nil {
 			return refused("attaching "+p.attach, err)
 		}
-		s.attached = append(s.attached, attachment{p, l})
 	}
 	return nil
 }
@@ -205,7 +334,7 @@ type control struct {
 	Seeded     uint64
 	AgentStart uint64
 	Agent      uint32
-	_          uint32
+	Hooks      uint32 // the tier whose hooks see each exec, as in hookTiers; 0: none
 }
 
 // begin tells the programs that all are attached. From then on a process
@@ -218,40 +347,56 @@ func (s *Sensor) begin() (err error) {
 }
 
 func (s *Sensor) putControl() error {
-	if err := s.objects.Control.Put(uint32(0), &s.control); err != nil {
+	if err := s.maps[mapControl].Put(uint32(0), &s.control); err != nil {
 		return fmt.Errorf("writing to the map control: %w", err)
 	}
 	return nil
 }
 
-// Close detaches the programs and frees what they kept. A Read in progress
-// returns ErrClosed.
+// Close detaches the programs and frees what they kept, unless they are
+// pinned. A Read in progress returns ErrClosed.
 func (s *Sensor) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	var errs []error
-	for _, a := range s.attached {
-		errs = append(errs, a.link.Close())
-	}
-	if s.ring != nil {
-		errs = append(errs, s.ring.Flush()) // ends a Read in progress
-	}
+	s.wake() // ends a Read in progress
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	s.using.Lock()
 	defer s.using.Unlock()
-	for _, r := range []*ringbuf.Reader{s.ring, s.opens} {
+	err := s.unload()
+	if s.pins != nil {
+		err = errors.Join(err, s.pins.lock.Close())
+	}
+	return err
+}
+
+// unload closes all that was loaded and opened. What is pinned goes on.
+func (s *Sensor) unload() error {
+	var errs []error
+	for _, a := range s.attached {
+		errs = append(errs, a.link.Close())
+	}
+	for _, r := range []*ring{s.ring, s.opens} {
 		if r != nil {
-			errs = append(errs, r.Close())
+			r.close()
 		}
+	}
+	if s.positions != nil {
+		errs = append(errs, unix.Munmap(s.positions))
 	}
 	if s.watching != nil {
 		s.watching.Close()
 	}
+	for _, p := range s.owned {
+		errs = append(errs, p.Close())
+	}
+	closeMaps(s.maps)
 	if s.objects.OnExec != nil {
 		errs = append(errs, s.objects.Close())
 	}
+	s.attached, s.ring, s.opens, s.positions, s.watching, s.owned, s.maps = nil, nil, nil, nil, nil, nil, nil
+	s.objects, s.memory, s.control = coreObjects{}, nil, control{}
 	return errors.Join(errs...)
 }
 
@@ -264,9 +409,6 @@ func (s *Sensor) use() error {
 	}
 	return nil
 }
-
-// Tier names what this sensor can claim, for the evidence.
-func (s *Sensor) Tier() string { return TierTracepoint }
 
 // Since returns when all programs were attached, in nanoseconds since boot.
 func (s *Sensor) Since() uint64 { return s.control.AttachedAt }

@@ -6,7 +6,6 @@
 package bpf
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 )
@@ -44,16 +43,16 @@ func (s *Sensor) Signals() []Signal {
 
 // seenBy names the programs that see a signal, or says why there is none.
 func (s *Sensor) seenBy(signal string) (by []string, reason string) {
-	reason = ReasonTier
-	for _, w := range watchers {
-		if slices.Contains(w.signals, signal) {
-			reason = cmp.Or(s.absent[w.name], ReasonOldKernel)
-		}
+	switch {
+	case signal == signalDigest && s.tier == TierLSM:
+		return s.digests()
+	case signal == signalDeny && s.tier != TierTracepoint && s.absent[signalDeny] == "":
+		return []string{s.refusal()}, ""
 	}
 	for _, p := range s.programs() {
 		if slices.Contains(p.signals, signal) && s.absent[p.name] == "" && s.seesVictims(p.name, signal) {
 			by = append(by, p.attach)
 		}
 	}
-	return by, reason
+	return by, s.missing(signal)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -19,9 +20,37 @@ import (
 // when f returns an error. An agent takes one snapshot after Open; from its
 // end on, a process without state counts as one whose state was lost.
 func (s *Sensor) Snapshot(f func(*Event) error) error {
+	err := s.visit(func(ev *Event) error {
+		s.fired[KindSeen].Store(true)
+		return f(ev)
+	})
+	if err != nil {
+		return err
+	}
+	return s.seed()
+}
+
+// visit calls f for every process there is.
+func (s *Sensor) visit(f func(*Event) error) error {
 	s.snapshot.Lock()
 	defer s.snapshot.Unlock()
-	tasks, err := s.tasks()
+	if err := s.use(); err != nil {
+		return err
+	}
+	defer s.using.RUnlock()
+	err := visit(s.objects.OnTask, func(ev *Event) error {
+		s.fired[KindSeen].Store(true)
+		return f(ev)
+	})
+	if err != nil {
+		return err
+	}
+	return s.seed()
+}
+
+// visit calls f with an event for every process there is.
+func visit(iterator *ebpf.Program, f func(*Event) error) error {
+	tasks, err := iterate(iterator)
 	if err != nil {
 		return err
 	}
@@ -32,7 +61,7 @@ func (s *Sensor) Snapshot(f func(*Event) error) error {
 	for {
 		switch _, err := io.ReadFull(in, raw); {
 		case errors.Is(err, io.EOF):
-			return s.seed()
+			return nil
 		case err != nil:
 			return fmt.Errorf("reading the task iterator: %w", err)
 		}
@@ -42,22 +71,17 @@ func (s *Sensor) Snapshot(f func(*Event) error) error {
 		if ev.Kind != KindSeen {
 			return fmt.Errorf("task iterator: record of kind %s", ev.Kind)
 		}
-		s.fired[KindSeen].Store(true)
 		if err := f(&ev); err != nil {
 			return err
 		}
 	}
 }
 
-// tasks starts an iteration over all tasks. It outlives its link.
-func (s *Sensor) tasks() (io.ReadCloser, error) {
-	if err := s.use(); err != nil {
-		return nil, err
-	}
-	defer s.using.RUnlock()
-	it, err := link.AttachIter(link.IterOptions{Program: s.objects.OnTask})
+// iterate starts an iteration over all tasks. It outlives its link.
+func iterate(iterator *ebpf.Program) (io.ReadCloser, error) {
+	it, err := link.AttachIter(link.IterOptions{Program: iterator})
 	if err != nil {
-		return nil, fmt.Errorf("attaching the task iterator: %w", err)
+		return nil, refused("attaching the task iterator", err)
 	}
 	defer it.Close()
 	tasks, err := it.Open()
@@ -69,10 +93,6 @@ func (s *Sensor) tasks() (io.ReadCloser, error) {
 
 // seed tells the programs that every process has been visited.
 func (s *Sensor) seed() error {
-	if err := s.use(); err != nil {
-		return err
-	}
-	defer s.using.RUnlock()
 	s.control.Seeded = 1
 	return s.putControl()
 }

@@ -20,11 +20,20 @@ type State struct {
 	Seen       bool // runs a program whose exec was before the sensor: what it opened before is not known
 	Taints     Taints
 	OpensLost  bool // a file that this program opened was not told
+
+	CredentialsChanged bool // see Process
 }
+
+// Bits of Flags (record.h).
+const (
+	stateSeen        = 1 << 0
+	stateCredentials = 1 << 1
+)
 
 // kernelState is struct state of record.h.
 type kernelState struct {
 	Generation uint64
+	ExecTime   uint64
 	Flags      uint64
 	Taint      [taintBytes]byte
 	Program    [2][taintBytes]byte
@@ -70,11 +79,12 @@ func (s *Sensor) state(pidfd int) (State, uint64, error) {
 		}
 		taints |= own
 		return State{
-			Generation: generation(after.Generation),
-			Measured:   known && measured == after.Generation,
-			Seen:       after.Flags&1 != 0,
-			Taints:     taints &^ taintOpensLost,
-			OpensLost:  taints&taintOpensLost != 0,
+			Generation:         generation(after.Generation),
+			Measured:           known && measured == after.Generation,
+			Seen:               after.Flags&stateSeen != 0,
+			Taints:             taints &^ taintOpensLost,
+			CredentialsChanged: after.Flags&stateCredentials != 0,
+			OpensLost:          taints&taintOpensLost != 0,
 		}, after.Generation, nil
 	}
 	return State{}, 0, fmt.Errorf("state of pidfd %d: changed on each of %d reads", pidfd, stateTries)
@@ -106,6 +116,9 @@ func (s *Sensor) MarkMeasured(pidfd int, generation uint32) (bool, error) {
 	}
 	if full != uint64(generation) {
 		return false, nil
+	}
+	if err := s.noteMark(pidfd, full); err != nil {
+		return false, err
 	}
 	if err := s.objects.Measured.Update(int32(pidfd), full, ebpf.UpdateAny); err != nil {
 		return false, fmt.Errorf("marking pidfd %d as measured: %w", pidfd, err)

@@ -7,13 +7,9 @@
 #ifndef JURAT_TAINT_H
 #define JURAT_TAINT_H
 
-static __always_inline void tell_taint(struct counters *c, struct state *s, struct task_struct *leader,
+static __always_inline void fill_taint(struct record_taint *r, struct state *s, struct task_struct *leader,
 				       struct task_struct *by, u64 bits, u32 hook)
 {
-	struct record_taint *r = begin(c, s, RECORD_TAINT, sizeof(*r));
-
-	if (!r)
-		return;
 	if (leader)
 		fill_process(&r->process, leader, leader, s);
 	else
@@ -27,7 +23,19 @@ static __always_inline void tell_taint(struct counters *c, struct state *s, stru
 	r->reserved = 0;
 	if (!leader)
 		r->header.flags &= ~FLAG_NO_STATE;
-	end(c, &r->header);
+}
+
+static __always_inline void tell_taint(struct state *s, struct task_struct *leader, struct task_struct *by, u64 bits, u32 hook)
+{
+	u32 at = 0;
+	struct counters *c = acquire(&counters, &at);
+	struct record_taint *r = begin_in(&events, c, at, loss_of(s), RECORD_TAINT, sizeof(*r));
+
+	if (r) {
+		fill_taint(r, s, leader, by, bits, hook);
+		end(c, &r->header);
+	}
+	release(c);
 }
 
 /* Taints the program that leader's process runs. */
@@ -42,7 +50,7 @@ static __always_inline void taint_program(struct task_struct *leader, struct tas
 	if (*set)
 		return;
 	*set = 1;
-	tell_taint(c, s, leader, by, 1ULL << taint, hook);
+	tell_taint(s, leader, by, 1ULL << taint, hook);
 }
 
 /* Taints the host; each time is told. */
@@ -53,7 +61,7 @@ static __always_inline void taint_host(struct task_struct *by, u32 taint, u32 ho
 
 	if (h)
 		h->taint[taint] = 1;
-	tell_taint(this_cpu(), NULL, NULL, by, 1ULL << taint, hook);
+	tell_taint(NULL, NULL, by, 1ULL << taint, hook);
 }
 
 #endif

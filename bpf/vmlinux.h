@@ -123,6 +123,14 @@ struct nsproxy {
 	struct cgroup_namespace *cgroup_ns;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct upid {
 	int nr;
 	struct pid_namespace *ns;
@@ -131,6 +139,7 @@ struct upid {
 struct pid {
 	unsigned int level;
 	u64 ino; /* 6.9 and newer */
+	struct hlist_head tasks[1];
 	struct upid numbers[1];
 };
 
@@ -248,17 +257,27 @@ enum bpf_prog_type {
 	BPF_PROG_TYPE_UNSPEC = 0,
 };
 
+union bpf_attr {
+	u32 command;
+};
+
+struct bpf_dynptr {
+	u64 opaque[2];
+};
+
 struct bpf_prog {
 	enum bpf_prog_type type;
 };
 
 /* Arguments of a system call: on x86 where the call put them, on arm64 where the kernel keeps the first. */
 struct pt_regs___x86 {
+	unsigned long orig_ax;
 	unsigned long di;
 	unsigned long si;
 };
 
 struct pt_regs___arm64 {
+	s32 syscallno;
 	u64 regs[31];
 	u64 orig_x0;
 };
@@ -312,7 +331,14 @@ struct signal_struct___5_15 {
 	struct task_struct *group_exit_task;
 };
 
+struct thread_info {
+	u32 status; /* x86 */
+};
+
 struct task_struct {
+	struct thread_info thread_info;
+	unsigned int in_execve : 1;
+	struct hlist_node pid_links[1];
 	unsigned int flags;
 	unsigned int ptrace;
 	struct mm_struct *mm;
@@ -338,6 +364,8 @@ struct task_struct {
 };
 
 struct linux_binprm {
+	char buf[256];
+	struct file *file;
 	unsigned int secureexec : 1;
 	int argc;
 	const char *filename;

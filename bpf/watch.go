@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -60,13 +61,13 @@ var watchers = []watcher{
 
 // watch loads and attaches the programs that see taints and opens. The sensor
 // goes on without those that this kernel does not take: Signals says which.
-func (s *Sensor) watch(openRingBytes int) error {
+func (s *Sensor) watch(o Options) error {
 	spec, err := loadWatch()
 	if err != nil {
 		return fmt.Errorf("reading the embedded object watch: %w", err)
 	}
-	spec.Maps[watchMapOpens].MaxEntries = uint32(openRingBytes)
-	for _, name := range []string{watchMapOpenCounters, watchMapCounters} {
+	spec.Maps[watchMapOpens].MaxEntries = uint32(o.OpenBytes)
+	for _, name := range []string{watchMapOpenCounters, watchMapCounters, watchMapPaths} {
 		spec.Maps[name].MaxEntries = uint32(s.possible)
 	}
 	spec.Maps[watchMapEvents].MaxEntries = s.objects.Events.MaxEntries()
@@ -87,13 +88,16 @@ func (s *Sensor) watch(openRingBytes int) error {
 			continue
 		}
 		section := spec.Programs[w.name].SectionName
-		l, err := attachProgram(tracepoints, section, p)
+		err := s.place(program{name: w.name, attach: section, program: p, hook: w.hook, signals: w.signals}, func() (link.Link, error) {
+			return attachProgram(tracepoints, section, p)
+		})
+		if errors.Is(err, errStrange) {
+			return err
+		}
 		if err != nil {
 			s.absent[w.name] = ReasonNotLoaded
 			s.notes = append(s.notes, fmt.Errorf("attaching %s: %w", section, err))
-			continue
 		}
-		s.attached = append(s.attached, attachment{program{name: w.name, attach: section, program: p, hook: w.hook, signals: w.signals}, l})
 	}
 	return nil
 }
@@ -141,25 +145,28 @@ func (s *Sensor) dropAbsent(spec *ebpf.CollectionSpec, tracepoints *tracefs) err
 // loadWatchers loads what is left of spec, if need be without what finds
 // other tasks.
 func (s *Sensor) loadWatchers(spec *ebpf.CollectionSpec) error {
-	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		watchMapEvents: s.objects.Events, watchMapCounters: s.objects.Counters, watchMapStates: s.objects.States,
-		watchMapControl: s.objects.Control, watchMapHost: s.objects.Host,
-	}}
 	var errs []error
 	for _, finds := range []bool{true, false} {
 		try := spec.Copy()
 		if err := try.Variables[watchVarFindsTasks].Set(finds); err != nil {
 			return err
 		}
-		collection, err := ebpf.NewCollectionWithOptions(try, options)
+		collection, err := ebpf.NewCollectionWithOptions(try, *s.shared(try))
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		s.watching, s.findsTasks = collection, finds
-		return nil
+		return s.shareWatching()
 	}
 	return errors.Join(errs...)
+}
+
+// shareWatching keeps what the programs of s.watching write for the next agent.
+func (s *Sensor) shareWatching() error {
+	written := maps.Clone(s.watching.Maps)
+	delete(written, ".rodata")
+	return s.share(written)
 }
 
 // seesVictims reports whether a watcher has what it needs of the kernel.

@@ -23,6 +23,7 @@ const (
 	watchMapOpenCounters    = "open_counters"
 	watchMapOpens           = "opens"
 	watchMapPaths           = "paths"
+	watchMapPending         = "pending"
 	watchMapRecents         = "recents"
 	watchMapStates          = "states"
 	watchProgOnBpf          = "on_bpf"
@@ -119,6 +120,7 @@ type watchMapSpecs struct {
 	OpenCounters *ebpf.MapSpec `ebpf:"open_counters"`
 	Opens        *ebpf.MapSpec `ebpf:"opens"`
 	Paths        *ebpf.MapSpec `ebpf:"paths"`
+	Pending      *ebpf.MapSpec `ebpf:"pending"`
 	Recents      *ebpf.MapSpec `ebpf:"recents"`
 	States       *ebpf.MapSpec `ebpf:"states"`
 }
@@ -157,6 +159,7 @@ type watchMaps struct {
 	OpenCounters *ebpf.Map `ebpf:"open_counters"`
 	Opens        *ebpf.Map `ebpf:"opens"`
 	Paths        *ebpf.Map `ebpf:"paths"`
+	Pending      *ebpf.Map `ebpf:"pending"`
 	Recents      *ebpf.Map `ebpf:"recents"`
 	States       *ebpf.Map `ebpf:"states"`
 }
@@ -170,6 +173,7 @@ func (m *watchMaps) Close() error {
 		m.OpenCounters,
 		m.Opens,
 		m.Paths,
+		m.Pending,
 		m.Recents,
 		m.States,
 	)

@@ -270,3 +270,21 @@ func (b *Broker) flushCounters(ctx context.Context) error {
 	}
 	return err
 }
+
+// AdmitLog puts into a log that has entries that a broker goes on with it which
+// does not know how long it was: somebody who cut off its end, or put an earlier
+// state of the store back, cannot hide that from who reads it. It returns how many
+// entries there were.
+func (b *Broker) AdmitLog(ctx context.Context) (size uint64, err error) {
+	d := b.newDecision(audit.TypeAdmin, "log-head-unknown")
+	err = b.store.Update(ctx, func(tx *store.Tx) error {
+		head, err := tx.Head()
+		if err != nil || head.Size == 0 {
+			return err
+		}
+		size = head.Size
+		d.why.Title = fmt.Sprintf("a broker began that had kept no head of this log, at %d entries", size)
+		return b.append(tx, d)
+	})
+	return size, err
+}

@@ -28,6 +28,9 @@ type pinnedContext struct {
 	namespaces  evidence.Value[evidence.Namespaces]
 	cgroup      evidence.Value[string]
 	root        evidence.Value[rootDirectory]
+	// altered: the kernel had seen the credentials change since the exec, so
+	// that another change shows in them alone.
+	altered bool
 }
 
 // rootDirectory is what a process calls "/".
@@ -73,7 +76,7 @@ func (t *target) changedSince(then *pinnedContext, all *threads, s *State) evide
 		reason string
 		same   bool
 	}{
-		{changedCredentials, now.credentials.Reason(), sameCredentials(then, &now) && !s.CredentialsChanged},
+		{changedCredentials, now.credentials.Reason(), sameCredentials(then, &now) && (then.altered || !s.CredentialsChanged)},
 		{changedNamespaces, now.namespaces.Reason(), same(then.namespaces, now.namespaces)},
 		{changedCgroup, now.cgroup.Reason(), same(then.cgroup, now.cgroup) || unknownBoth(then.cgroup, now.cgroup)},
 		{changedRoot, now.root.Reason(), same(then.root, now.root)},

@@ -21,7 +21,8 @@ func TestLookAtChangedContext(t *testing.T) {
 	for what, want := range map[string][]string{
 		"nothing": {}, "confine": {}, // a filter can only take away
 		"user": {changedCredentials}, "groups": {changedCredentials}, "thread": {changedCredentials},
-		"uts": {changedNamespaces}, "chroot": {changedRoot},
+		"capability": {changedCredentials}, "bounding": {changedCredentials}, "inheritable": {changedCredentials}, "file-system-user": {changedCredentials},
+		"uts": {changedNamespaces}, "net": {changedNamespaces}, "ipc": {changedNamespaces}, "cgroup-namespace": {changedNamespaces}, "chroot": {changedRoot},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p := start(t, exec.Command(victim(t), "change", what, t.TempDir()))
@@ -38,6 +39,9 @@ func TestLookAtChangedContext(t *testing.T) {
 	p := start(t, exec.Command(victim(t)))
 	_, pins := full(t, m, p, p.facts(t))
 	k.set(uint32(p.pid), State{Generation: 1, CredentialsChanged: true})
+	if _, later := full(t, m, p, p.facts(t)); len(value(t, m.Look(p.pidfd, later).Changed)) != 0 {
+		t.Error("credentials that changed before the measurement are held against the process")
+	}
 	if got := value(t, m.Look(p.pidfd, pins).Changed); !slices.Equal(got, []string{changedCredentials}) {
 		t.Errorf("the kernel saw credentials change and be set back: %q", got)
 	}

@@ -123,47 +123,6 @@ func TestProcessRewritesItself(t *testing.T) {
 	}
 }
 
-func TestProcessAncestors(t *testing.T) {
-	needRoot(t)
-	m, k := newMeter(t, Config{})
-	p := start(t, exec.Command(victim(t)))
-	out, _ := full(t, m, p, p.facts(t))
-	all := value(t, out.Ancestors)
-	if len(all) < 2 || all[0].Instance.PID != uint32(os.Getpid()) || all[len(all)-1].Instance.PID != 1 {
-		t.Fatalf("ancestors are %+v", all)
-	}
-	if d := all[0].Digest; observed(d) != sumOf(t, "/proc/self/exe") {
-		t.Errorf("parent runs %v", d)
-	}
-	if start := startOf(t, os.Getpid()); all[0].Instance.Start != start-start%clockTick {
-		t.Errorf("parent is %v, started %d", all[0].Instance, start)
-	}
-
-	k.none = uint32(os.Getpid())
-	out, _ = full(t, m, p, p.facts(t))
-	if all := value(t, out.Ancestors); all[0].Instance.PID != k.none || all[0].Digest.Reason() != reasonUnreadable || observed(all[1].Digest) == "" {
-		t.Errorf("an ancestor without state: %+v", all)
-	}
-	k.none = 0
-
-	told := evidence.Ancestor{Path: "told", Digest: evidence.Unknown[evidence.Digest]("x")}
-	m.table = table{pid: uint32(os.Getpid()), found: told}
-	out, _ = full(t, m, p, p.facts(t))
-	if all := value(t, out.Ancestors); all[0].Path != "told" || all[1].Path == "told" {
-		t.Errorf("ancestors are %+v", all)
-	}
-}
-
-// table knows the process pid, or every process when pid is 0.
-type table struct {
-	pid   uint32
-	found evidence.Ancestor
-}
-
-func (t table) Find(i evidence.Instance) (evidence.Ancestor, bool) {
-	return t.found, i.PID == t.pid || t.pid == 0
-}
-
 func TestProcessCgroup(t *testing.T) {
 	needRoot(t)
 	m, _ := newMeter(t, Config{})

@@ -205,12 +205,16 @@ func TestKernelDigest(t *testing.T) {
 	}
 }
 
-// The agent's lineage counts, with those who ended; who lives is measured.
+// The agent's lineage counts, with those who ended; who lives is measured. What
+// /proc says of parents does not.
 func TestLineage(t *testing.T) {
 	needRoot(t)
-	m, _ := newMeter(t, Config{})
+	m, k := newMeter(t, Config{})
 	p := start(t, exec.Command(victim(t)))
 	f := p.facts(t)
+	if out, _ := full(t, m, p, f); len(value(t, out.Ancestors)) != 0 {
+		t.Errorf("ancestors that the kernel did not name: %v", out.Ancestors)
+	}
 	notYet := evidence.Unknown[evidence.Digest](reasonNotYet)
 	other := start(t, exec.Command(victim(t)))
 	alive := other.record(t).Instance
@@ -228,6 +232,16 @@ func TestLineage(t *testing.T) {
 	if f.Lineage[0].Digest.Reason() != reasonNotYet {
 		t.Error("the agent's list was changed")
 	}
+	k.none = alive.PID
+	if out, _ := full(t, m, p, f); value(t, out.Ancestors)[0].Digest.Reason() != reasonUnreadable {
+		t.Errorf("an ancestor without state: %v", out.Ancestors)
+	}
+	k.none = 0
+	f.LineageUnknown = reasonNotKernel
+	if out, _ := full(t, m, p, f); out.Ancestors.Reason() != reasonNotKernel {
+		t.Errorf("ancestors are %v", out.Ancestors)
+	}
+	f.LineageUnknown = ""
 	f.Lineage = make([]evidence.Ancestor, maxAncestors+1)
 	if out, _ := full(t, m, p, f); out.Ancestors.Reason() != reasonTooMany {
 		t.Errorf("ancestors are %v", out.Ancestors)

@@ -64,36 +64,41 @@ func blind(s evidence.State, reason string) evidence.State {
 }
 
 // lookAtFiles compares the executable mappings, the executable, the script
-// and the declared inputs with what was measured.
+// and the declared inputs with what was measured. Executable memory without a
+// file cannot be measured, and is a taint.
 func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
-	exec, _, err := t.executables(0)
-	if err == nil && len(exec) > evidence.MaxMaps {
+	exec, err := t.executables(0)
+	if err == nil && len(exec.maps) > evidence.MaxMaps {
 		err = errTooMany
 	}
-	if err == nil && len(exec) == 0 {
+	if err == nil && len(exec.maps) == 0 {
 		err = errRaced // its memory is gone; the leader thread may have ended alone
 	}
 	if err != nil {
 		s.Unmeasured, s.Private, s.Missing = unread[uint64](err), unread[uint64](err), unread[[]string](err)
 		return
 	}
-	s.Private = t.privatePages(exec)
+	s.Private = t.privatePages(exec.maps)
 	l := look{pins: p, overlays: overlays{m: m, t: t}}
 	if err := l.models(t); err != nil {
 		s.Unmeasured, s.Missing = unread[uint64](err), unread[[]string](err)
 		return
 	}
-	for k := range exec {
-		l.mapping(t, &exec[k])
+	for k := range exec.maps {
+		l.mapping(t, &exec.maps[k])
 	}
 	l.executable(t)
 	l.held(p.script)
 	for _, input := range p.inputs {
 		l.held(input)
 	}
-	if again, _, err := t.executables(0); err != nil || !slices.Equal(exec, again) {
+	again, err := t.executables(0)
+	if err != nil || !slices.Equal(exec.maps, again.maps) {
 		s.Unmeasured, s.Missing = evidence.Unknown[uint64](reasonRaced), evidence.Unknown[[]string](reasonRaced)
 		return
+	}
+	if exec.anonymous || again.anonymous {
+		s.Taints = append(slices.Clip(s.Taints), taintAnonymous)
 	}
 	s.Unmeasured, s.Missing = evidence.Known(l.unmeasured), evidence.Known(l.missing)
 }
@@ -109,10 +114,6 @@ type look struct {
 // mapping finds out whether a mapping's file was measured.
 func (l *look) mapping(t *target, mp *mapping) {
 	if mp.special() {
-		return
-	}
-	if !mp.file() {
-		l.unmeasured++
 		return
 	}
 	fd, err := t.link(mp.link())

@@ -210,16 +210,21 @@ func TestLookAtHeadlessProcess(t *testing.T) {
 	}
 }
 
+// Executable memory without a file is a taint, whether it lies still or comes
+// and goes while the process is looked at. Files are judged as ever.
 func TestLookAtAnonymousCode(t *testing.T) {
 	needRoot(t)
 	m, _ := newMeter(t, Config{})
-	p := start(t, exec.Command(victim(t), "anonymous"))
-	out, pins := full(t, m, p, p.facts(t))
-	if !slices.Equal(out.Maps.Taints(), []string{taintAnonymous}) {
-		t.Errorf("maps are %v", out.Maps)
-	}
-	if n := value(t, m.Look(p.pidfd, pins).Unmeasured); n != 1 {
-		t.Errorf("%d unmeasured mappings, want 1", n)
+	for _, mode := range []string{"anonymous", "jit"} {
+		p := start(t, exec.Command(victim(t), mode))
+		out, pins := full(t, m, p, p.facts(t))
+		if files, _ := out.Maps.Observed(); len(files) != 1 || !slices.Equal(out.Maps.Taints(), []string{taintAnonymous}) {
+			t.Errorf("%s: maps are %v", mode, out.Maps)
+		}
+		s := m.Look(p.pidfd, pins)
+		if n := value(t, s.Unmeasured); n != 0 || !slices.Equal(s.Taints, []string{taintAnonymous}) || value(t, s.Private) != 0 {
+			t.Errorf("%s: look is %+v", mode, s)
+		}
 	}
 }
 

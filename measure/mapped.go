@@ -50,27 +50,30 @@ func (i *image) measure(ctx context.Context) error {
 	if err := i.executable(ctx); err != nil {
 		return err
 	}
-	before, loader, err := i.t.executables(i.base)
+	before, err := i.t.executables(i.base)
 	if err != nil {
 		return err
 	}
-	if len(before) > evidence.MaxMaps {
+	if len(before.maps) > evidence.MaxMaps {
 		return errTooMany
 	}
-	if len(before) == 0 {
+	if len(before.maps) == 0 {
 		return errRaced // it has no memory any more, or its leader thread has ended
 	}
-	for k := range before {
-		if err := i.add(ctx, &before[k], loader); err != nil {
+	for k := range before.maps {
+		if err := i.add(ctx, &before.maps[k], before.loader); err != nil {
 			return err
 		}
 	}
-	after, _, err := i.t.executables(0)
+	after, err := i.t.executables(0)
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(before, after) {
+	if !slices.Equal(before.maps, after.maps) {
 		return errRaced
+	}
+	if before.anonymous || after.anonymous {
+		i.taint(taintAnonymous)
 	}
 	return nil
 }
@@ -110,10 +113,7 @@ func (i *image) executable(ctx context.Context) error {
 // add measures what one executable mapping maps. loader is the mapping at
 // the loader's base, of which this may be the text.
 func (i *image) add(ctx context.Context, mp, loader *mapping) error {
-	if !mp.file() {
-		if !mp.special() {
-			i.taint(taintAnonymous)
-		}
+	if mp.special() {
 		return nil
 	}
 	fd, err := i.t.link(mp.link())

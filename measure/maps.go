@@ -142,26 +142,38 @@ func (f *fields) perms() string {
 	return string(word)
 }
 
-// executables returns the executable mappings of the process, and the one
-// that starts at address at.
-func (t *target) executables(at uint64) (exec []mapping, found *mapping, err error) {
+// executable is what a process has mapped executable.
+type executable struct {
+	maps      []mapping // of files, and the kernel's own
+	anonymous bool      // there is more, that no file stands behind: a JIT compiler moves it about all the time
+	loader    *mapping  // the mapping, of any sort, that was asked for
+}
+
+// executables returns the executable mappings of the process; loader is the
+// one that starts at address at.
+func (t *target) executables(at uint64) (*executable, error) {
 	data, err := t.read("maps", maxMaps)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	all, err := parseMaps(data, func(m *mapping) bool {
 		return m.executable() || at != 0 && m.start == at
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	e := new(executable)
 	for i := range all {
 		if at != 0 && all[i].start == at {
-			found = &all[i]
+			e.loader = &all[i]
 		}
-		if all[i].executable() {
-			exec = append(exec, all[i])
+		switch m := &all[i]; {
+		case !m.executable():
+		case m.file() || m.special():
+			e.maps = append(e.maps, *m)
+		default:
+			e.anonymous = true
 		}
 	}
-	return exec, found, nil
+	return e, nil
 }

@@ -19,7 +19,6 @@ import (
 // Config is what a Meter needs to know.
 type Config struct {
 	Kernel Kernel           // the sensor's state; required
-	Table  Table            // processes seen before; nil: every ancestor is measured anew
 	Files  int              // digests kept, each with a descriptor; 0: from DefaultFiles up, as many as the limit of open files allows
 	Now    func() time.Time // wall clock, which file times follow; nil: time.Now
 	Boot   func() uint64    // nanoseconds since boot, suspend included; nil: the kernel's
@@ -37,7 +36,6 @@ type Config struct {
 // Meter measures processes. It may be used by several goroutines.
 type Meter struct {
 	kernel    Kernel
-	table     Table
 	now       func() time.Time
 	boot      func() uint64
 	names     []string
@@ -66,7 +64,7 @@ func Open(c Config) (*Meter, error) {
 		return nil, fmt.Errorf("measure: %d environment variables to record, at most %d", len(c.Environment), evidence.MaxPairs)
 	}
 	m := &Meter{
-		kernel: c.Kernel, table: c.Table, now: c.Now, boot: c.Boot, names: slices.Clone(c.Environment),
+		kernel: c.Kernel, now: c.Now, boot: c.Boot, names: slices.Clone(c.Environment),
 		gate: make(chan struct{}, smallLane), procDir: -1, pagemap: -1, pageFlags: -1,
 		passes: passes{lane: make(chan struct{}, largeLane), running: make(map[passKey]*pass)},
 		inputs: c.Inputs, runtimes: "/",

@@ -61,7 +61,7 @@ func (t *target) privatePages(exec []mapping) evidence.Value[uint64] {
 
 // scanned reports whether a mapping's pages can be asked for: the vsyscall
 // page is the kernel's own and in no process.
-func scanned(mp *mapping) bool { return mp.start < vsyscall && (mp.file() || mp.special()) }
+func scanned(mp *mapping) bool { return mp.start < vsyscall }
 
 // scanPages asks the kernel for present or swapped pages that are no file's.
 func scanPages(fd int, exec []mapping) (count uint64, err error) {

@@ -124,8 +124,10 @@ func (p *Pins) add(id evidence.FileID, path string) {
 
 // context fills in where and as whom it runs.
 func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Process, pins *Pins) {
+	before, _ := m.kernel.State(t.pidfd) // check asks again, and says what is wrong
 	all := t.threads()
 	pins.context = t.pinContext(&all)
+	pins.context.altered = before.CredentialsChanged
 	p.Credentials, p.Groups = all.credentials, all.groups
 	p.Namespaces = pins.context.namespaces
 	p.Cgroup = pins.context.cgroup
@@ -135,11 +137,7 @@ func (m *Meter) context(ctx context.Context, t *target, f *Facts, p *evidence.Pr
 		p.Unit = evidence.Unknown[string]("no-cgroup")
 	}
 	p.Container = m.container(p.Cgroup, p.Namespaces)
-	if f.Lineage != nil {
-		p.Ancestors = m.lineage(ctx, f)
-	} else {
-		p.Ancestors = m.ancestors(ctx, t)
-	}
+	p.Ancestors = m.lineage(ctx, f)
 	p.Label = t.label()
 	p.Session, p.TTY = t.session()
 	p.Devices = t.devices()

@@ -206,13 +206,13 @@ func TestProcessExeNotMapped(t *testing.T) {
 	if err := i.executable(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	all, _, err := target.executables(0)
+	all, err := target.executables(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k := range all {
-		if all[k].name == path {
-			err = i.add(context.Background(), &all[k], nil)
+	for k := range all.maps {
+		if all.maps[k].name == path {
+			err = i.add(context.Background(), &all.maps[k], nil)
 		}
 	}
 	if v := i.exe(); err != nil || len(i.files) != 2 || !slices.Equal(v.Taints(), []string{taintNotMapped}) {
@@ -278,7 +278,7 @@ func TestFit(t *testing.T) {
 
 func BenchmarkProcess(b *testing.B) {
 	needRoot(b)
-	m, _ := newMeter(b, Config{Table: table{found: evidence.Ancestor{Digest: evidence.Unknown[evidence.Digest]("told")}}})
+	m, _ := newMeter(b, Config{})
 	p := start(b, exec.Command("/bin/bash", "-c", "echo ready; read x"))
 	f := p.facts(b)
 	for b.Loop() {

@@ -159,11 +159,11 @@ type Facts struct {
 	Opened        []OpenedFile
 	OpenedUnknown string // why Opened may lack something; "": it is complete
 
-	// Lineage is who made the process: its creator first, up to process 1, as
-	// each was when it forked, those that ended since too. A digest that nobody
-	// measured is unknown, "not-collected". nil: not known, /proc tells who the
-	// parents are now.
-	Lineage []evidence.Ancestor
+	// Lineage is who made the process: its maker first, up to process 1 or what
+	// the kernel made, each as it was when it forked, those that ended since too.
+	// A digest that nobody measured yet is unknown, "not-collected".
+	Lineage        []evidence.Ancestor
+	LineageUnknown string // why some of them are not known; "": Lineage is whole
 }
 
 // State is what the kernel holds of a process now.
@@ -181,11 +181,4 @@ type State struct {
 type Kernel interface {
 	// State returns what the kernel holds of the process behind pidfd.
 	State(pidfd int) (State, error)
-}
-
-// Table is what the agent remembers of the processes on this host.
-type Table interface {
-	// Find returns what the live process i runs. Its Start may be rounded down
-	// to 10 ms; its PidfdInode is 0 on kernels before 6.9.
-	Find(i evidence.Instance) (evidence.Ancestor, bool)
 }

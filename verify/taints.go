@@ -51,7 +51,7 @@ var taintTable = [...]TaintInfo{
 	{"bpf-loaded", "somebody else loaded a BPF program that can see or change what the sensor sees", "find out who (jurat events), or accept the taint", true},
 	{"written-after-measurement", "a file that the process runs was opened for writing after it was measured", "restart the process after an update of its files", false},
 
-	{"anonymous-exec", "the process has executable memory that no file stands behind, as JIT compilers do", "turn the JIT off; to accept the taint is not enough, the looks count such memory as unmeasured", true},
+	{"anonymous-exec", "the process has executable memory that no file stands behind, as JIT compilers do", "turn the JIT off, or accept the taint", true},
 	{"memfd", "the file exists in memory only", "install it as a file", false},
 	{"deleted", "the file was deleted or replaced while it ran", "restart the process after an update of its files", false},
 	{"open-for-write", "somebody holds the file open for writing", "close it, then " + restart, false},

@@ -17,6 +17,7 @@
 	_Pragma("GCC diagnostic pop")
 
 #define __ksym __attribute__((section(".ksyms")))
+#define __noinline __attribute__((noinline))
 #define __weak __attribute__((weak))
 
 #undef __always_inline
@@ -46,6 +47,8 @@ static void (*bpf_ringbuf_submit)(void *data, u64 flags) = (void *) 132;
 static void *(*bpf_task_storage_get)(void *map, struct task_struct *task, void *value, u64 flags) = (void *) 156;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *) 158;
 static long (*bpf_task_pt_regs)(struct task_struct *task) = (void *) 175;
+static long (*bpf_ima_inode_hash)(struct inode *inode, void *dst, u32 size) = (void *) 161;
+static long (*bpf_dynptr_from_mem)(void *data, u32 size, u64 flags, struct bpf_dynptr *ptr) = (void *) 197;
 static long (*bpf_find_vma)(struct task_struct *task, u64 addr, void *callback_fn, void *callback_ctx, u64 flags) = (void *) 180;
 static long (*bpf_loop)(u32 nr_loops, void *callback_fn, void *callback_ctx, u64 flags) = (void *) 181;
 
@@ -86,16 +89,18 @@ enum bpf_enum_value_kind {
 
 #define ___bpf_concat(a, b) a ## b
 #define ___bpf_apply(fn, n) ___bpf_concat(fn, n)
-#define ___bpf_nth(_, _1, _2, _3, _4, N, ...) N
-#define ___bpf_narg(...) ___bpf_nth(_, ##__VA_ARGS__, 4, 3, 2, 1, 0)
+#define ___bpf_nth(_, _1, _2, _3, _4, _5, _6, N, ...) N
+#define ___bpf_narg(...) ___bpf_nth(_, ##__VA_ARGS__, 6, 5, 4, 3, 2, 1, 0)
 #define ___bpf_ctx_cast0() ctx
 #define ___bpf_ctx_cast1(x) ___bpf_ctx_cast0(), (void *)ctx[0]
 #define ___bpf_ctx_cast2(x, args...) ___bpf_ctx_cast1(args), (void *)ctx[1]
 #define ___bpf_ctx_cast3(x, args...) ___bpf_ctx_cast2(args), (void *)ctx[2]
 #define ___bpf_ctx_cast4(x, args...) ___bpf_ctx_cast3(args), (void *)ctx[3]
+#define ___bpf_ctx_cast5(x, args...) ___bpf_ctx_cast4(args), (void *)ctx[4]
+#define ___bpf_ctx_cast6(x, args...) ___bpf_ctx_cast5(args), (void *)ctx[5]
 #define ___bpf_ctx_cast(args...) ___bpf_apply(___bpf_ctx_cast, ___bpf_narg(args))(args)
 
-/* Names and types the arguments of a tp_btf program, up to four. */
+/* Names and types the arguments of a program, up to six. */
 #define BPF_PROG(name, args...) \
 name(unsigned long long *ctx); \
 static __always_inline typeof(name(0)) ____##name(unsigned long long *ctx, ##args); \

@@ -19,6 +19,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -69,6 +71,28 @@ func (*Keys) LogValue() slog.Value { return slog.StringValue("keys(redacted)") }
 
 // MarshalJSON refuses.
 func (*Keys) MarshalJSON() ([]byte, error) { return nil, errors.New("keys are not for output") }
+
+// Digests are what each key may be known by where others can read it. Brokers
+// that answer for each other have the same.
+//
+//	token.key, log.key           SHA-256(SubjectPublicKeyInfo)
+//	challenge.key, pairwise.key  HMAC-SHA-256(secret, "jurat broker key")
+func (k *Keys) Digests() (map[string][32]byte, error) {
+	out := make(map[string][32]byte)
+	for name, public := range map[string]any{TokenFile: k.Token.Public(), LogFile: k.Log.Public()} {
+		der, err := x509.MarshalPKIXPublicKey(public)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		out[name] = sha256.Sum256(der)
+	}
+	for name, secret := range map[string][]byte{ChallengeFile: k.Challenge, PairwiseFile: k.Pairwise} {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte("jurat broker key"))
+		out[name] = [32]byte(mac.Sum(nil))
+	}
+	return out, nil
+}
 
 // Open reads the keys in dir, and makes those that are missing, as well as dir.
 func Open(dir string, rand io.Reader) (*Keys, error) {

@@ -33,11 +33,25 @@ type pending struct {
 }
 
 // openLog reads the end of the log. In PostgreSQL the driver's lock, in SQLite
-// the single writer keeps it from moving until the transaction ends.
-func openLog(c Conn) (*logWriter, error) {
+// the single writer keeps it from moving until the transaction ends. A log that
+// is not as far as this broker has brought it is refused, and an end that
+// another broker put there unless it is signed.
+func (s *Store) openLog(c Conn) (*logWriter, error) {
 	head, err := (&Reader{c}).Head()
 	if err != nil {
 		return nil, err
+	}
+	last := s.last.Load()
+	switch e := (&Rollback{Remembered: last.Size, Stored: head.Size, Want: last.Root}); {
+	case head.Size < last.Size:
+		return nil, e
+	case head.Size == last.Size && head.Root != last.Root:
+		e.Have = head.Root
+		return nil, e
+	case head.Size > last.Size:
+		if err := checkSigned(s.signer, head); err != nil {
+			return nil, err
+		}
 	}
 	return &logWriter{c: c, head: head}, nil
 }
@@ -116,8 +130,10 @@ func (l *logWriter) seal(signer Signer) error {
 	if err != nil {
 		return fmt.Errorf("signing the head of the log: %w", err)
 	}
+	before := l.head.Size
+	l.head = Head{Size: size, Root: root, Checkpoint: checkpoint}
 	return moved(l.c, ErrStale, `UPDATE log_head SET size = $1, root = $2, checkpoint = $3 WHERE id = 1 AND size = $4`,
-		count(size), root[:], checkpoint, count(l.head.Size))
+		count(size), root[:], checkpoint, count(before))
 }
 
 // readHashes reads stored hashes; those from base on are in fresh.
@@ -186,35 +202,49 @@ func (s *Store) begin(c Conn) error {
 	r := &Reader{c}
 	head, err := r.Head()
 	if errors.Is(err, ErrNotFound) {
-		if page, err := r.Leaves(0, 1); err != nil || len(page) > 0 {
-			return errors.Join(errors.New("there are entries, and no head"), err)
-		}
-		root, err := r.tree().Root(0)
-		if err != nil {
-			return err
-		}
-		checkpoint, err := s.signer.Checkpoint(0, root)
-		if err != nil {
-			return err
-		}
-		_, err = c.Exec(`INSERT INTO log_head (id, size, root, checkpoint) VALUES (1, 0, $1, $2)`, root[:], checkpoint)
-		return err
+		head, err = s.beginLog(c)
+	} else if err == nil {
+		err = r.checkHead(s.signer, head)
 	}
-	if err != nil {
-		return err
-	}
-	return r.checkHead(s.signer, head)
+	s.last.Store(&head)
+	return err
 }
 
-// checkHead refuses a head that was not signed, or that the stored tree or the
-// number of entries contradicts.
-func (r *Reader) checkHead(signer Signer, head Head) error {
+// beginLog signs the head of an empty log.
+func (s *Store) beginLog(c Conn) (Head, error) {
+	r := &Reader{c}
+	if page, err := r.Leaves(0, 1); err != nil || len(page) > 0 {
+		return Head{}, errors.Join(errors.New("there are entries, and no head"), err)
+	}
+	root, err := r.tree().Root(0)
+	if err != nil {
+		return Head{}, err
+	}
+	checkpoint, err := s.signer.Checkpoint(0, root)
+	if err != nil {
+		return Head{}, err
+	}
+	_, err = c.Exec(`INSERT INTO log_head (id, size, root, checkpoint) VALUES (1, 0, $1, $2)`, root[:], checkpoint)
+	return Head{Root: root, Checkpoint: checkpoint}, err
+}
+
+// checkSigned refuses a head that signer did not sign.
+func checkSigned(signer Signer, head Head) error {
 	signed, err := signer.Open(head.Checkpoint)
 	if err != nil {
 		return fmt.Errorf("stored head: %w", err)
 	}
 	if signed.Size != head.Size || signed.Root != head.Root {
 		return fmt.Errorf("stored head says %d entries, its checkpoint %d", head.Size, signed.Size)
+	}
+	return nil
+}
+
+// checkHead refuses a head that was not signed, or that the stored tree or the
+// number of entries contradicts.
+func (r *Reader) checkHead(signer Signer, head Head) error {
+	if err := checkSigned(signer, head); err != nil {
+		return err
 	}
 	root, err := r.tree().Root(head.Size)
 	if err != nil {

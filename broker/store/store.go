@@ -33,6 +33,8 @@ type Store struct {
 	ended   chan struct{}
 	once    sync.Once
 	err     error // of Close
+
+	last atomic.Pointer[Head] // that this broker knows was committed
 }
 
 // New returns the store in db, whose tables exist. It signs the empty log of a
@@ -40,12 +42,16 @@ type Store struct {
 // signer signed and the stored tree agrees with.
 func New(ctx context.Context, db Database, signer Signer) (*Store, error) {
 	s := &Store{db: db, signer: signer, waiting: make(chan *update, MaxBatch), closing: make(chan struct{}), ended: make(chan struct{})}
+	s.last.Store(&Head{})
 	if err := db.Write(ctx, s.begin); err != nil {
 		return nil, fmt.Errorf("broker's log: %w", err)
 	}
 	go s.run()
 	return s, nil
 }
+
+// Last returns the newest head of the log that this broker knows was committed.
+func (s *Store) Last() Head { return *s.last.Load() }
 
 // Close waits for the updates that are under way, and closes the database.
 func (s *Store) Close() error {
@@ -170,9 +176,10 @@ func (s *Store) commit(batch []*update) {
 	}
 	results := make([]error, len(taken))
 	started := 0
+	var log *logWriter
 	err := s.db.Write(context.Background(), func(c Conn) error {
-		log, err := openLog(c)
-		if err != nil {
+		var err error
+		if log, err = s.openLog(c); err != nil {
 			return err
 		}
 		kept := 0
@@ -193,6 +200,9 @@ func (s *Store) commit(batch []*update) {
 		}
 		return log.seal(s.signer)
 	})
+	if err == nil {
+		s.last.Store(&log.head)
+	}
 	for i, u := range taken {
 		if i >= started {
 			u.turn <- nil // its turn will not come

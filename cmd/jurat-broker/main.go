@@ -7,10 +7,12 @@
 //	jurat-broker -issuer https://broker.example -listen :443 \
 //	    -tls-cert cert.pem -tls-key key.pem -ek-roots /etc/jurat/ek-roots
 //
-// Its doors are these two listeners, its data directory, and the files that
-// flags name. It refuses plain http on anything but a loopback address, a
-// data directory or key that others may read, and a log that is not the one
-// its key signed. It reads no environment variable and dials nobody.
+// Its doors are these two listeners, its data directory, the files that flags
+// name, and with -store a PostgreSQL server. It refuses plain http on anything
+// but a loopback address, a data directory or key that others may read, a log
+// that is not the one its key signed, and a store that was put back to an earlier
+// state. It dials nobody but that server, for which it reads the environment
+// variables PG* as every client of PostgreSQL does, and no others.
 //
 // Exit codes: 0 ended by a signal, 2 usage, 3 environment.
 package main

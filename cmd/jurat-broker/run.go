@@ -13,8 +13,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,8 +21,6 @@ import (
 	"github.com/jurat-dev/jurat/broker/audit"
 	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/registration"
-	"github.com/jurat-dev/jurat/broker/store"
-	"github.com/jurat-dev/jurat/broker/store/sqlite"
 	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/verify"
 )
@@ -54,6 +50,8 @@ func (l *list) Set(value string) error {
 type settings struct {
 	listen, issuer, data, admin, domain string
 	cert, key                           string
+	store                               string
+	newKeys                             bool
 	bundle                              string
 	roots                               list
 	policy                              string
@@ -69,7 +67,9 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	f.SetOutput(stderr)
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8440", "`address` of the public API; plain http only on a loopback address")
 	f.StringVar(&s.issuer, "issuer", "", "`URL` by which everybody knows this broker (must be given)")
-	f.StringVar(&s.data, "data", "/var/lib/jurat-broker", "`directory` of keys and store, mode 0700")
+	f.StringVar(&s.data, "data", "/var/lib/jurat-broker", "`directory` of keys, of the last head of the log, and of the store unless -store names another place, mode 0700")
+	f.StringVar(&s.store, "store", "", "PostgreSQL `URL`, postgres://…, for one broker or several; its password in a file: passfile=FILE in the URL, or PGPASSFILE (default: SQLite in -data)")
+	f.BoolVar(&s.newKeys, "new-keys", false, "with -store: the keys in -data replace those that the brokers of this store have had")
 	f.StringVar(&s.admin, "admin-socket", defaultAdmin, "`path` of the operators' unix socket, mode 0600")
 	f.StringVar(&s.bundle, "ek-bundle", string(ek.BundleShipped), "makers of TPMs to begin with: `shipped` with this program, or none")
 	f.Var(&s.roots, "ek-roots", "more certificates of TPM makers, and "+ek.RulesFile+", a `file or directory`; may be given more than once; SIGHUP rereads them")
@@ -111,6 +111,12 @@ func (s *settings) check() error {
 	}
 	if s.bundle != string(ek.BundleShipped) && s.bundle != string(ek.BundleNone) {
 		return fmt.Errorf("-ek-bundle %q, want %s or %s", s.bundle, ek.BundleShipped, ek.BundleNone)
+	}
+	if s.store != "" && !strings.HasPrefix(s.store, "postgres://") && !strings.HasPrefix(s.store, "postgresql://") {
+		return errors.New("-store is no URL of PostgreSQL, postgres://…")
+	}
+	if s.newKeys && s.store == "" {
+		return errors.New("-new-keys is for -store")
 	}
 	if (s.cert == "") != (s.key == "") {
 		return errors.New("-tls-cert and -tls-key go together")
@@ -164,22 +170,22 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := sqlite.Open(ctx, filepath.Join(s.data, "broker.db"), signer, time.Now())
+	m, err := s.openMemory(ctx, k, signer)
 	if err != nil {
-		return fmt.Errorf("%w%s", err, madeHint(k))
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := checkMade(ctx, db, k); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, m.close()) }()
 	policy, err := s.openPolicy()
 	if err != nil {
 		return err
 	}
 	b, err := broker.New(broker.Config{
 		Issuer: s.issuer, TrustDomain: s.domain, Authorities: authorities, Policy: policy, Log: log, Now: time.Now, Rand: rand.Reader,
-	}, db, k, signer)
+	}, m.store, k, signer)
 	if err != nil {
+		return err
+	}
+	if err := m.admit(ctx, b, log); err != nil {
 		return err
 	}
 	asked, stop := hangups()
@@ -188,20 +194,23 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "issuer", s.issuer, "listen", listeners.public.Addr(), "admin", s.admin, "trust_domain", s.domain,
+	log.Info("serving", "issuer", s.issuer, "listen", listeners.public.Addr(), "admin", s.admin, "trust_domain", s.domain, "store", m.where,
 		"ek_roots", authorities.Roots(), "ek_rules", authorities.Rules.Len(), "log", origin, "log_key", signer.VerifierKey(), "version", version)
 	if len(k.Made) > 0 {
 		log.Info("keys made", "files", k.Made, "directory", s.data)
 	}
 	work, end := context.WithCancel(context.WithoutCancel(ctx))
+	serving, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
 	var background sync.WaitGroup
 	background.Go(func() { b.Run(work) })
 	background.Go(func() { s.reload(work, asked, b, log) })
-	err = listeners.serve(ctx, b, log)
+	background.Go(func() { m.watch(work, refuse, log) })
+	err = listeners.serve(serving, b, log)
 	end()
 	background.Wait()
 	log.Info("ended")
-	return err
+	return errors.Join(err, m.refused)
 }
 
 // openPolicy reads what is demanded of every host.
@@ -228,24 +237,4 @@ func (s *settings) openPolicy() (verify.Policy, error) {
 		policy.UnsafeClockGrace = s.grace
 	}
 	return policy, nil
-}
-
-// madeHint says that a key which the store belongs to was missing.
-func madeHint(k *keys.Keys) string {
-	if slices.Contains(k.Made, keys.LogFile) {
-		return " (" + keys.LogFile + " was missing and has just been made: restore the old one)"
-	}
-	return ""
-}
-
-// checkMade refuses to go on with a log when the key behind the humans' names
-// was lost: they would all become others.
-func checkMade(ctx context.Context, db *store.Store, k *keys.Keys) error {
-	return db.View(ctx, func(r *store.Reader) error {
-		head, err := r.Head()
-		if err == nil && head.Size > 0 && slices.Contains(k.Made, keys.PairwiseFile) {
-			err = fmt.Errorf("the log has %d entries, but %s was missing and has just been made: restore the old one", head.Size, keys.PairwiseFile)
-		}
-		return err
-	})
 }

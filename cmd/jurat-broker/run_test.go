@@ -242,6 +242,8 @@ func TestRefusesToStart(t *testing.T) {
 		{"no port", "-listen", exitUsage, base("-listen", "127.0.0.1")},
 		{"half of TLS", "go together", exitUsage, base("-tls-cert", cert)},
 		{"TLS with a plain issuer", "is not https", exitUsage, []string{"-issuer", "http://127.0.0.1:1", "-tls-cert", cert, "-tls-key", key}},
+		{"store of another kind", "-store is no URL of PostgreSQL", exitUsage, base("-store", "mysql://x")},
+		{"new keys for one broker", "-new-keys is for -store", exitUsage, base("-new-keys")},
 		{"trust domain", "-trust-domain", exitUsage, base("-trust-domain", "A/B")},
 		{"no such policy", "no such file", exitEnvironment, base("-policy", filepath.Join(dir, "none"))},
 		{"policy with a member that is unknown", "field pcr not found", exitEnvironment, base("-policy", written("pcr: [1]"))},

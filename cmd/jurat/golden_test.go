@@ -90,6 +90,7 @@ var scenes = []struct{ name, args string }{
 	{"ek-roots", "ek roots --bundle none --roots ../../ek/testdata/root.pem --roots ../../ek/testdata/issuer.pem"},
 	{"doctor", "doctor --root DIR/host"},
 	{"doctor-usage", "doctor --patience 0s"},
+	{"probe-usage", "probe now"},
 	{"ps", "ps"},
 	{"ps-filtered", "ps python --unit invoice --tainted --sort pid"},
 	{"ps-usage", "ps --sort nonsense"},

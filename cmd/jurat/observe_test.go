@@ -225,12 +225,12 @@ func TestExplainSaysWhatToExpect(t *testing.T) {
 			x.Summary.Digest = evidence.Tainted(evidence.Digest{}, "deleted")
 		}, "not a file that can be measured again (deleted)"},
 		"unclean":   {func(x *local.Explanation) { x.Summary.Standing = local.StandingKnown }, "as long as the look is not clean: tainted: traced"},
-		"no digest": {func(x *local.Explanation) { x.Summary.Standing = local.StandingUnknown; clean(x) }, "its program has no digest"},
-		"seen":      {func(x *local.Explanation) { x.Summary.Standing = local.StandingSeen; clean(x) }, "It ran before juratd did"},
-		"fine":      {func(x *local.Explanation) { x.Summary.Standing = local.StandingMeasured; clean(x) }, "jurat refs add WORKLOAD sha-256:aaaa"},
+		"no digest": {func(x *local.Explanation) { x.Summary.Standing = local.StandingUnknown; settle(x) }, "its program has no digest"},
+		"seen":      {func(x *local.Explanation) { x.Summary.Standing = local.StandingSeen; settle(x) }, "It ran before juratd did"},
+		"fine":      {func(x *local.Explanation) { x.Summary.Standing = local.StandingMeasured; settle(x) }, "jurat refs add WORKLOAD sha-256:aaaa"},
 		"unknown look": {func(x *local.Explanation) {
 			x.Summary.Standing = local.StandingMeasured
-			clean(x)
+			settle(x)
 			x.State.Private = evidence.Unknown[uint64]("unreadable")
 		}, "as long as the look is not clean: executable pages that were written to: unknown (unreadable)"},
 	} {
@@ -255,6 +255,6 @@ func TestExplainSaysWhatToExpect(t *testing.T) {
 	}
 }
 
-func clean(x *local.Explanation) {
+func settle(x *local.Explanation) {
 	x.State.Taints, x.State.Changed = nil, evidence.Known[[]string](nil)
 }

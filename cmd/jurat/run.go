@@ -113,7 +113,7 @@ which human allowed it, and shows what the answer was.`,
 	root.AddCommand(a.quoteCommand())
 	root.AddCommand(a.ekCommand())
 	root.AddCommand(a.psCommand(), a.treeCommand(), a.eventsCommand(), a.measurementsCommand(), a.explainCommand())
-	root.AddCommand(a.doctorCommand())
+	root.AddCommand(a.doctorCommand(), a.probeCommand())
 	root.AddCommand(a.bootCommand())
 	root.AddCommand(a.verifyCommand())
 	root.AddCommand(topics()...)

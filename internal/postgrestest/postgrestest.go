@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -207,12 +208,35 @@ func (s *Server) Schema(t testing.TB, name string) string {
 // it prints.
 func (s *Server) SQL(t testing.TB, schema, statements string) string {
 	t.Helper()
-	cmd := s.command("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", s.Dir, "-U", User, "-d", "postgres", "-c", statements)
+	return s.client(t, schema, statements, "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-")
+}
+
+// Backup copies a schema, as pg_dump and psql do, into a new one. No text in it
+// may have the schema's name in it.
+func (s *Server) Backup(t testing.TB, schema, into string) {
+	t.Helper()
+	dump := s.client(t, schema, "", "pg_dump", "--schema="+schema)
+	s.SQL(t, "public", strings.ReplaceAll(dump, schema, into))
+}
+
+// PutBack makes what was copied into from the schema, as if the server had been
+// restored and started again.
+func (s *Server) PutBack(t testing.TB, schema, from string) {
+	t.Helper()
+	s.SQL(t, "public", fmt.Sprintf(`BEGIN; DROP SCHEMA %[1]q CASCADE; ALTER SCHEMA %[2]q RENAME TO %[1]q; COMMIT;
+		SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`, schema, from))
+}
+
+func (s *Server) client(t testing.TB, schema, input, program string, args ...string) string {
+	t.Helper()
+	cmd := s.command(program, append(args, "-h", s.Dir, "-U", User, "-d", "postgres")...)
 	cmd.SysProcAttr.Credential = nil // the password file is the test's
-	cmd.Env = append(cmd.Env, "PGPASSFILE="+s.PassFile(), "PGOPTIONS=-c search_path="+schema)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", statements, err, out)
+	cmd.Env = append(cmd.Env, "PGPASSFILE="+s.PassFile(), "PGOPTIONS=-c client_min_messages=warning -c search_path="+schema)
+	cmd.Stdin = strings.NewReader(input)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v: %s", program, err, &said)
 	}
-	return string(bytes.TrimSpace(out))
+	return strings.TrimSpace(out.String())
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -36,7 +38,7 @@ func configs(connection string) (writer, reader *pgx.ConnConfig, err error) {
 	if err != nil {
 		return nil, nil, err // it hides passwords
 	}
-	if err := checkRoute(writer); err != nil {
+	if err := errors.Join(checkRoute(writer), checkPassFile(connection)); err != nil {
 		return nil, nil, err
 	}
 	if writer.ConnectTimeout == 0 {
@@ -62,6 +64,37 @@ func secret(connection string) bool {
 		return set || u.Query().Has("password") || u.Query().Has("sslpassword")
 	}
 	return strings.Contains(strings.ToLower(connection), "password")
+}
+
+var passFileWord = regexp.MustCompile(`(?:^|\s)passfile\s*=\s*(?:'([^']*)'|(\S+))`)
+
+// passFile is the file with the password that a connection string, or else
+// PGPASSFILE, names; "": neither does.
+func passFile(connection string) string {
+	if u, err := url.Parse(connection); err == nil && u.Scheme != "" {
+		if name := u.Query().Get("passfile"); name != "" {
+			return name
+		}
+	} else if m := passFileWord.FindStringSubmatch(connection); m != nil {
+		return m[1] + m[2]
+	}
+	return os.Getenv("PGPASSFILE")
+}
+
+// checkPassFile refuses a password that others may read.
+func checkPassFile(connection string) error {
+	name := passFile(connection)
+	if name == "" {
+		return nil
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("file with the password: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("file with the password: %s has mode %04o: others may read it, want 0600", name, mode)
+	}
+	return nil
 }
 
 // checkRoute refuses to speak to a server on the network that has not shown who

@@ -43,8 +43,30 @@ func changes(what, where string) error {
 			select {}
 		}()
 		return <-done
+	case "file-system-user":
+		return syscall.Setfsuid(1234)
+	case "capability", "inheritable": // gives up one, or hands one on to the programs it will run
+		h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var d [2]unix.CapUserData
+		if err := unix.Capget(&h, &d[0]); err != nil {
+			return err
+		}
+		if what == "capability" {
+			d[0].Effective &^= 1 << unix.CAP_NET_RAW
+		} else {
+			d[0].Inheritable |= 1 << unix.CAP_NET_RAW
+		}
+		return unix.Capset(&h, &d[0])
+	case "bounding":
+		return unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_NET_RAW, 0, 0, 0)
 	case "uts":
 		return unix.Unshare(unix.CLONE_NEWUTS)
+	case "net":
+		return unix.Unshare(unix.CLONE_NEWNET)
+	case "ipc":
+		return unix.Unshare(unix.CLONE_NEWIPC)
+	case "cgroup-namespace":
+		return unix.Unshare(unix.CLONE_NEWCGROUP)
 	case "chroot":
 		return unix.Chroot(where)
 	case "confine": // of the leader alone

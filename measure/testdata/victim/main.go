@@ -50,6 +50,20 @@ func run(args []string) error {
 			}
 			fmt.Println("mapped")
 		}
+	case "jit": // executable memory comes and goes all the time
+		go func() {
+			for {
+				b, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+				if err == nil {
+					err = unix.Mprotect(b, unix.PROT_READ|unix.PROT_EXEC)
+				}
+				time.Sleep(50 * time.Microsecond)
+				if err != nil || unix.Munmap(b) != nil {
+					os.Exit(1)
+				}
+			}
+		}()
+		fallthrough
 	case "anonymous":
 		_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
 		return after(err)

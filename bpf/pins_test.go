@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The jurat authors
+
+//go:build linux
+
+package bpf
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() { actors["pinned-reader"] = readPinned }
+
+// readPinned is an agent: it reads until its input ends, or it is killed, and
+// says what it read before it comes back for more.
+func readPinned(args []string) error {
+	s, err := Open(Options{Pin: args[0]})
+	if err != nil {
+		return err
+	}
+	c := s.Continuity()
+	fmt.Printf("open %v %s\n", c.Adopted, c.Reason)
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		s.Close()
+	}()
+	var ev Event
+	for {
+		switch err := s.Read(&ev); {
+		case errors.Is(err, ErrClosed):
+			return nil
+		case errors.Is(err, ErrNoEvent):
+		case err != nil:
+			return err
+		case ev.Kind == KindExec:
+			fmt.Printf("exec %d %d\n", ev.Process.PID, ev.Process.Start)
+		case ev.Kind == KindLost:
+			fmt.Printf("lost %d %s\n", ev.Lost.Count, ev.Lost.Cause)
+		}
+	}
+}
+
+// pinDir returns a directory to pin in, on a bpf file system of the test's own.
+func pinDir(t testing.TB) string {
+	t.Helper()
+	needKernel(t)
+	dir := t.TempDir()
+	mount(t, "bpf", dir, "mode=700")
+	pin := filepath.Join(dir, "jurat")
+	t.Cleanup(func() {
+		if err := Unpin(pin); err != nil {
+			t.Error(err)
+		}
+	})
+	return pin
+}
+
+// What happens while no agent runs is delivered to the next one, and the
+// numbers go on.
+func TestNextAgentAdopts(t *testing.T) {
+	pin := pinDir(t)
+	s := open(t, Options{Pin: pin})
+	if c := s.Continuity(); c.Adopted || c.Reason != ReasonFirst || c.Next != nil {
+		t.Errorf("first agent: %+v, %v", c, s.notes)
+	}
+	if err := s.Snapshot(func(*Event) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	since := s.Since()
+	drain(t, s, func(*Event) {})
+	delivered := s.Delivered()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path, ran := tiny(t), make(map[int]bool)
+	for range 50 {
+		run(t, path, func(pid, _ int) { ran[pid] = true })
+	}
+	s = open(t, Options{Pin: pin})
+	c := s.Continuity()
+	if !c.Adopted || s.Since() != since {
+		t.Fatalf("second agent: %+v, since %d and %d, %v", c, s.Since(), since, s.notes)
+	}
+	for at := range delivered {
+		if c.Next[at] != delivered[at]+1 {
+			t.Errorf("ring and cpu %d: delivered %d, goes on at %d", at, delivered[at], c.Next[at])
+		}
+	}
+	execs := 0
+	drain(t, s, func(ev *Event) {
+		if ev.Kind == KindLost {
+			t.Errorf("lost: %+v", ev.Lost)
+		}
+		if ev.Kind == KindExec && ran[int(ev.Process.PID)] && ev.Program.Filename.String() == path {
+			execs++
+		}
+	})
+	if execs != len(ran) {
+		t.Errorf("%d of %d execs arrived", execs, len(ran))
+	}
+	if found := undisturbed(s); len(found) != 0 {
+		t.Errorf("an undisturbed sensor: %+v", found)
+	}
+}
+
+// A process that the first agent saw exec keeps what is known of it.
+func TestAdoptionKeepsStateAndTime(t *testing.T) {
+	pin := pinDir(t)
+	s := open(t, Options{Pin: pin})
+	tp := record(t, s)
+	c := spawn(t, actor("wait"))
+	ran := tp.await(t, "exec", is(KindExec, c.Process.Pid))
+	if marked, err := s.MarkMeasured(c.pidfd, ran.Process.Generation); err != nil || !marked {
+		t.Fatalf("marked %v, %v", marked, err)
+	}
+	s.Close()
+	s = open(t, Options{Pin: pin})
+	if st := stateOf(t, s, c.pidfd); st.Seen || !st.Measured || st.Generation != ran.Process.Generation {
+		t.Errorf("state %+v", st)
+	}
+	found := false
+	err := s.Snapshot(func(ev *Event) error {
+		if ev.Process.PID == uint32(c.Process.Pid) {
+			found = true
+			if ev.Process.Seen || ev.Time == 0 || ev.Time > ran.Time || ran.Time-ev.Time > 1e9 {
+				t.Errorf("seen at %d, exec at %d: %+v", ev.Time, ran.Time, ev.Process)
+			}
+		}
+		return nil
+	})
+	if err != nil || !found {
+		t.Errorf("not in the snapshot: %v", err)
+	}
+}
+
+// Two agents do not share one ring.
+func TestPinsHaveOneHolder(t *testing.T) {
+	pin := pinDir(t)
+	open(t, Options{Pin: pin})
+	second := open(t, Options{Pin: pin})
+	if c := second.Continuity(); c.Adopted || c.Reason != ReasonInUse {
+		t.Errorf("second agent beside the first: %+v", c)
+	}
+}
+
+func TestPinOutsideOfBPFFS(t *testing.T) {
+	s := open(t, Options{Pin: filepath.Join(t.TempDir(), "jurat")})
+	if c := s.Continuity(); c.Adopted || c.Reason != ReasonNoBPFFS {
+		t.Errorf("%+v", c)
+	}
+	if err := Unpin(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not on a bpf file system") {
+		t.Errorf("unpinning a directory of another file system: %v", err)
+	}
+}
+
+// What is pinned must be what we would have pinned.
+func TestStrangePinsAreNotAdopted(t *testing.T) {
+	for name, disturb := range map[string]func(t *testing.T, set string, s *Sensor) error{
+		"a link is gone": func(_ *testing.T, set string, _ *Sensor) error {
+			return os.Remove(filepath.Join(set, pinLink+"on_fork"))
+		},
+		"a link runs another program": func(_ *testing.T, set string, s *Sensor) error {
+			a, b := filepath.Join(set, pinLink+"on_fork"), filepath.Join(set, pinLink+"on_exit")
+			return errors.Join(os.Remove(a), os.Rename(b, a))
+		},
+		"a map is another": func(t *testing.T, set string, s *Sensor) error {
+			other := open(t, Options{})
+			path := filepath.Join(set, pinMap+"host")
+			return errors.Join(os.Remove(path), other.objects.Host.Pin(path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pin := pinDir(t)
+			s := open(t, Options{Pin: pin})
+			set := s.pins.dir()
+			s.Close()
+			if err := disturb(t, set, s); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, Options{Pin: pin})
+			if c := s.Continuity(); c.Adopted || c.Reason != ReasonStrange {
+				t.Errorf("%+v", c)
+			}
+			s.Close()
+			s = open(t, Options{Pin: pin})
+			if c := s.Continuity(); !c.Adopted {
+				t.Errorf("the set made in its stead: %+v, %v", c, s.notes)
+			}
+		})
+	}
+}
+
+func TestUnpinRemovesAll(t *testing.T) {
+	pin := pinDir(t)
+	s := open(t, Options{Pin: pin})
+	id := mapID(s.objects.Events)
+	if err := Unpin(pin); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(pin); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is there: %v", pin, err)
+	}
+	s.Close()
+	for range 200 { // the kernel frees later
+		if _, err := contents(id); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error("the event ring outlives agent and pins")
+}
+
+// 1,000 execs a second while agents come and go, every other one killed:
+// every exec is read by one of them.
+func TestRestartsLoseNothing(t *testing.T) {
+	restarts := 50
+	if testing.Short() {
+		restarts = 4
+	}
+	pin := pinDir(t)
+	path := tiny(t)
+	reader := startReader(t, pin)
+	reader.opened(t)
+	stop, issued := make(chan struct{}), make(map[int]int)
+	var storm sync.WaitGroup
+	storm.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				run(t, path, func(pid, _ int) { issued[pid]++ })
+			}
+		}
+	})
+	read, lost := make(map[string]bool), 0
+	gather := func(r *agentReader) {
+		for _, line := range r.lines() {
+			switch fields := strings.Fields(line); fields[0] {
+			case "exec":
+				read[line] = true
+			case "lost":
+				t.Error(line)
+				lost++
+			}
+		}
+	}
+	for i := range restarts {
+		time.Sleep(time.Duration(20+37*i%200) * time.Millisecond)
+		reader.end(t, i%2 == 0)
+		gather(reader)
+		reader = startReader(t, pin)
+		if line := reader.opened(t); line != "open true" {
+			t.Fatalf("restart %d: %q", i, line)
+		}
+	}
+	close(stop)
+	storm.Wait()
+	time.Sleep(300 * time.Millisecond)
+	reader.end(t, false)
+	gather(reader)
+	got := make(map[int]int)
+	for line := range read {
+		var pid int
+		var start uint64
+		fmt.Sscanf(line, "exec %d %d", &pid, &start)
+		got[pid]++
+	}
+	total, missing := 0, 0
+	for pid, n := range issued {
+		total += n
+		missing += max(0, n-got[pid])
+	}
+	if missing > 0 || lost > 0 || total == 0 {
+		t.Errorf("%d of %d execs missing, %d losses", missing, total, lost)
+	}
+	t.Logf("%d execs over %d restarts", total, restarts)
+}
+
+// agentReader is a process that reads the pinned sensor.
+type agentReader struct {
+	*child
+	mu   sync.Mutex
+	said []string
+	done chan struct{}
+}
+
+func startReader(t *testing.T, pin string) *agentReader {
+	t.Helper()
+	cmd := actor("pinned-reader", pin)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	r := &agentReader{child: spawn(t, cmd), done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		in := bufio.NewReader(out)
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return // a line without end was cut off by the kill
+			}
+			r.mu.Lock()
+			r.said = append(r.said, strings.TrimSpace(line))
+			r.mu.Unlock()
+		}
+	}()
+	return r
+}
+
+func (r *agentReader) lines() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.said
+}
+
+// opened waits for the first line.
+func (r *agentReader) opened(t *testing.T) string {
+	t.Helper()
+	for range 6000 {
+		if lines := r.lines(); len(lines) > 0 {
+			return lines[0]
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("the reader does not open")
+	return ""
+}
+
+// end ends the reader, by force or by the end of its input.
+func (r *agentReader) end(t *testing.T, kill bool) {
+	t.Helper()
+	if kill {
+		if err := unix.PidfdSendSignal(r.pidfd, unix.SIGKILL, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		r.in.Close()
+	}
+	<-r.done
+	r.Wait()
+}
