@@ -91,7 +91,7 @@ func (s *Sensor) noteMark(pidfd int, generation uint64) error {
 // Check looks for signs that somebody works against the sensor, and returns
 // what it found, nil when there is nothing: ftrace-off, program-replaced,
 // pin-replaced, map-written, foreign-reader, state-written, mark-forged,
-// foreign-program. It may take milliseconds for each thousand processes.
+// foreign-program, hooks-silent, hooks-crowded. It may take milliseconds for each thousand processes.
 func (s *Sensor) Check() []Finding {
 	s.snapshot.Lock()
 	defer s.snapshot.Unlock()
@@ -102,7 +102,7 @@ func (s *Sensor) Check() []Finding {
 		return nil
 	}
 	defer s.using.RUnlock()
-	found := s.checkMaps()
+	found := append(s.checkMaps(), s.checkHooks()...)
 	s.reading.Unlock()
 	found = append(found, checkFtrace()...)
 	found = append(found, s.checkPrograms()...)
@@ -164,6 +164,23 @@ func (s *Sensor) checkMaps() (found []Finding) {
 		if r != nil && (r.foreign.Load() > 0 || r.consumed() != r.freed) {
 			found = append(found, Finding{"foreign-reader", "somebody else reads one of the rings"})
 		}
+	}
+	return found
+}
+
+// checkHooks asks the kernel's count of what the tiers above tracepoint missed,
+// in the counters that checkMaps has read.
+func (s *Sensor) checkHooks() (found []Finding) {
+	silent := false
+	for at := range s.possible {
+		silent = silent || s.counter(at, counterSilent) > 0
+	}
+	if silent {
+		found = append(found, Finding{"hooks-silent", "programs were executed past " + s.committed() + ", which each exec passes: " + ftraceSwitch + " was 0, or the hooks were taken away"})
+	}
+	var crowded uint64
+	if s.tier != TierTracepoint && (s.watching.Variables[lsmVarCrowded].Get(&crowded) != nil || crowded > 0) {
+		found = append(found, Finding{"hooks-crowded", "a hook found no memory or no free slot, and what it saw is lost"})
 	}
 	return found
 }

@@ -75,6 +75,28 @@ func TestCheckFindsWhoWorksAgainstUs(t *testing.T) {
 			}
 			put(t, s.objects.Measured, int32(c.pidfd), st.Generation)
 		},
+		"hooks-silent": func(t *testing.T, s *Sensor) {
+			if s.Tier() == TierTracepoint { // as if there were hooks
+				s.control.Hooks = 1
+				put(t, s.objects.Control, uint32(0), &s.control)
+				run(t, tiny(t), nil)
+				return
+			}
+			requireGuest(t)
+			write := func(text string) {
+				if err := os.WriteFile(ftraceSwitch, []byte(text), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("0")
+			run(t, tiny(t), nil)
+			write("1")
+		},
+		"hooks-crowded": func(t *testing.T, s *Sensor) {
+			if err := s.watching.Variables[lsmVarCrowded].Set(uint64(1)); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"pin-replaced": func(t *testing.T, s *Sensor) {
 			if err := os.Remove(filepath.Join(s.pins.dir(), pinLink+"on_exec")); err != nil {
 				t.Fatal(err)
@@ -91,6 +113,10 @@ func TestCheckFindsWhoWorksAgainstUs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, Options{Pin: pinDir(t)})
+			if name == "hooks-crowded" && s.Tier() == TierTracepoint {
+				t.Log("no hooks in this tier")
+				return
+			}
 			if err := s.Snapshot(func(*Event) error { return nil }); err != nil {
 				t.Fatal(err)
 			}

@@ -183,7 +183,7 @@ func TestDecodeFollowsTheCompiledLayout(t *testing.T) {
 	}
 	l := layoutOf(t, "counters")
 	for name, want := range map[string]int{"number": counterNumber, "done": counterDone, "drops": counterDrops,
-		"dropped": counterDropped, "storage": counterStorage} {
+		"dropped": counterDropped, "storage": counterStorage, "silent": counterSilent} {
 		if have, _ := l.at(name); have != want {
 			t.Errorf("counter %s at byte %d, want %d", name, have, want)
 		}

@@ -240,31 +240,50 @@ static __always_inline u32 loader_variable(const char *text)
 	return 0;
 }
 
+/* How far the environment exec just made was looked at. */
+struct environment {
+	u64 at, end;
+	u64 whole; /* the next piece starts a variable, and is not the rest of one */
+	u64 flags;
+	char text[ENV_PIECE];
+};
+
+/* Looks at one piece; 1: no more. */
+static long scan_piece(u64 i, struct environment *e)
+{
+	if (e->at >= e->end)
+		return 1;
+	long n = bpf_probe_read_user_str(e->text, sizeof(e->text), (void *)e->at);
+	if (n < 0) {
+		e->flags |= FLAG_ENV_UNKNOWN;
+		return 1;
+	}
+	if (n == 0)
+		n = 1; /* how some kernels (6.1, 6.12) measure an empty string */
+	if (e->whole)
+		e->flags |= loader_variable(e->text);
+	e->whole = n < ENV_PIECE;
+	e->at += e->whole ? n : n - 1;
+	return 0;
+}
+
 /*
- * Looks for loader variables in the environment exec just made. A longer
- * environment than ENV_STRINGS pieces, or one that cannot be read, is unknown.
- * Global, so that it is verified once and not for each way that leads here.
+ * Looks for loader variables. A longer environment than ENV_STRINGS pieces, or
+ * one that cannot be read, is unknown. Not static: the verifier walks it once,
+ * not once for each way to its call. Where the kernel has no loops of its own
+ * (before 5.17) it walks every piece as well, which takes it a second.
  */
 __noinline u32 scan_environment(u64 at, u64 end)
 {
-	char text[ENV_PIECE] __attribute__((aligned(8)));
-	u32 flags = 0;
-	bool whole = true; /* text starts a variable, not the rest of one */
+	struct environment e = { .at = at, .end = end, .whole = 1 };
 
-	for (int i = 0; i < ENV_STRINGS; i++) {
-		if (at >= end)
-			return flags;
-		long n = bpf_probe_read_user_str(text, sizeof(text), (void *)at);
-		if (n < 0)
-			return flags | FLAG_ENV_UNKNOWN;
-		if (n == 0)
-			n = 1; /* how some kernels (6.1, 6.12) measure an empty string */
-		if (whole)
-			flags |= loader_variable(text);
-		whole = n < ENV_PIECE;
-		at += whole ? n : n - 1;
-	}
-	return at >= end ? flags : flags | FLAG_ENV_UNKNOWN;
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
+		bpf_loop(ENV_STRINGS, scan_piece, &e, 0);
+	else
+		for (int i = 0; i < ENV_STRINGS; i++)
+			if (scan_piece(i, &e))
+				break;
+	return e.at >= e.end ? e.flags : e.flags | FLAG_ENV_UNKNOWN;
 }
 
 static __always_inline u32 fill_arguments(struct record_exec *r, struct mm_struct *mm)

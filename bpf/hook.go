@@ -63,37 +63,38 @@ const (
 
 // Sites that are asked about by themselves (enum site of hooks.h).
 const (
-	siteBprmCheck Hook = 0
-	siteReadFile  Hook = 15
-	siteLoadData  Hook = 16
-	siteRefusal   Hook = 21
-	sites              = 32
+	siteBprmCheck     Hook = 0
+	siteBprmCommitted Hook = 1
+	siteReadFile      Hook = 15
+	siteLoadData      Hook = 16
+	siteRefusal       Hook = 21
+	sites                  = 32
 )
 
 // places are the sites in either tier; empty: the tier has no such program.
 var places = [sites]struct{ lsm, call string }{
-	siteBprmCheck: {"lsm/bprm_check_security", "fentry/security_bprm_check"},
-	1:             {"lsm/bprm_committed_creds", "fentry/security_bprm_committed_creds"},
-	2:             {"lsm.s/bprm_committed_creds", ""},
-	3:             {"lsm/mmap_file", "fentry/security_mmap_file"},
-	4:             {"lsm/file_mprotect", "fentry/security_file_mprotect"},
-	5:             {"lsm/file_open", "fentry/security_file_open"},
-	6:             {"lsm/ptrace_access_check", "fentry/security_ptrace_access_check"},
-	7:             {"lsm/ptrace_traceme", "fentry/security_ptrace_traceme"},
-	8:             {"fentry/commit_creds", "fentry/commit_creds"},
-	9:             {"lsm/sb_mount", "fentry/security_sb_mount"},
-	10:            {"lsm/move_mount", "fentry/security_move_mount"},
-	11:            {"lsm/sb_pivotroot", "fentry/security_sb_pivotroot"},
-	12:            {"lsm/path_chroot", "fentry/security_path_chroot"},
-	13:            {"fentry/switch_task_namespaces", "fentry/switch_task_namespaces"},
-	14:            {"lsm/task_prctl", "fentry/security_task_prctl"},
-	siteReadFile:  {"lsm/kernel_read_file", "fentry/security_kernel_read_file"},
-	siteLoadData:  {"lsm/kernel_load_data", "fentry/security_kernel_load_data"},
-	17:            {"lsm/bpf", "fentry/security_bpf"},
-	18:            {"lsm/bpf_prog", "fentry/security_bpf_prog"},
-	19:            {"lsm/inode_init_security_anon", "fentry/security_inode_init_security_anon"},
-	20:            {"lsm/sb_umount", "fentry/security_sb_umount"},
-	siteRefusal:   {"", "fmod_ret/security_bprm_check"},
+	siteBprmCheck:     {"lsm/bprm_check_security", "fentry/security_bprm_check"},
+	siteBprmCommitted: {"lsm/bprm_committed_creds", "fentry/security_bprm_committed_creds"},
+	2:                 {"lsm.s/bprm_committed_creds", ""},
+	3:                 {"lsm/mmap_file", "fentry/security_mmap_file"},
+	4:                 {"lsm/file_mprotect", "fentry/security_file_mprotect"},
+	5:                 {"lsm/file_open", "fentry/security_file_open"},
+	6:                 {"lsm/ptrace_access_check", "fentry/security_ptrace_access_check"},
+	7:                 {"lsm/ptrace_traceme", "fentry/security_ptrace_traceme"},
+	8:                 {"fentry/commit_creds", "fentry/commit_creds"},
+	9:                 {"lsm/sb_mount", "fentry/security_sb_mount"},
+	10:                {"lsm/move_mount", "fentry/security_move_mount"},
+	11:                {"lsm/sb_pivotroot", "fentry/security_sb_pivotroot"},
+	12:                {"lsm/path_chroot", "fentry/security_path_chroot"},
+	13:                {"fentry/switch_task_namespaces", "fentry/switch_task_namespaces"},
+	14:                {"lsm/task_prctl", "fentry/security_task_prctl"},
+	siteReadFile:      {"lsm/kernel_read_file", "fentry/security_kernel_read_file"},
+	siteLoadData:      {"lsm/kernel_load_data", "fentry/security_kernel_load_data"},
+	17:                {"lsm/bpf", "fentry/security_bpf"},
+	18:                {"lsm/bpf_prog", "fentry/security_bpf_prog"},
+	19:                {"lsm/inode_init_security_anon", "fentry/security_inode_init_security_anon"},
+	20:                {"lsm/sb_umount", "fentry/security_sb_umount"},
+	siteRefusal:       {"", "fmod_ret/security_bprm_check"},
 }
 
 // String returns type and place of the hook, as its program's section has it.

@@ -288,6 +288,7 @@ const (
 	counterDrops   = 16
 	counterDropped = 24
 	counterStorage = counterDropped + 8*8
+	counterSilent  = counterStorage + 16
 )
 
 func (s *Sensor) readCounters(table []byte) error {

@@ -69,7 +69,7 @@ type hooked struct {
 
 var hooks = []hooked{
 	{name: lsmProgOnBprmCheck, site: siteBprmCheck, signals: []string{"script"}, essential: true},
-	{name: lsmProgOnBprmCommitted, site: 1, signals: []string{"exec"}, essential: true},
+	{name: lsmProgOnBprmCommitted, site: siteBprmCommitted, signals: []string{"exec"}, essential: true},
 	{name: lsmProgOnDigest, site: 2, signals: []string{"kernel-digest"}},
 	{name: lsmProgOnMmapFile, site: 3, signals: []string{"executable-maps"}, essential: true},
 	{name: lsmProgOnFileMprotect, site: 4, signals: []string{"mprotect-exec"}},
@@ -353,6 +353,14 @@ func (s *Sensor) refusal() string {
 		return places[siteBprmCheck].lsm
 	}
 	return places[siteRefusal].call
+}
+
+// committed is the place that each exec passes when it cannot fail any more.
+func (s *Sensor) committed() string {
+	if s.tier == TierTrampoline {
+		return places[siteBprmCommitted].call
+	}
+	return places[siteBprmCommitted].lsm
 }
 
 // plain is the kernel's answer without the library's guess at a memory limit,

@@ -147,6 +147,9 @@ func (s *Sensor) dropAbsent(spec *ebpf.CollectionSpec, tracepoints *tracefs) err
 func (s *Sensor) loadWatchers(spec *ebpf.CollectionSpec) error {
 	var errs []error
 	for _, finds := range []bool{true, false} {
+		if finds && !hasFunctions("bpf_task_from_pid", "bpf_task_release") {
+			continue // the programs load, and find nobody
+		}
 		try := spec.Copy()
 		if err := try.Variables[watchVarFindsTasks].Set(finds); err != nil {
 			return err
@@ -167,6 +170,21 @@ func (s *Sensor) shareWatching() error {
 	written := maps.Clone(s.watching.Maps)
 	delete(written, ".rodata")
 	return s.share(written)
+}
+
+// hasFunctions reports whether the kernel has all these functions.
+func hasFunctions(names ...string) bool {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return false
+	}
+	for _, name := range names {
+		var fn *btf.Func
+		if kernel.TypeByName(name, &fn) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // seesVictims reports whether a watcher has what it needs of the kernel.
