@@ -47,13 +47,15 @@ func next(t *testing.T, before *rig, pin string) *rig {
 	return r.start()
 }
 
-// epochsOf lists reasons and losses of what the log says.
+// epochsOf lists reasons and losses of what the log says. Losses of opens are
+// left out: other tests compile meanwhile, which opens thousands of files while
+// no agent reads.
 func epochsOf(es []*evidence.Entry) (reasons []string, lost uint64) {
 	for _, e := range es {
 		if e.Start != nil {
 			reasons = append(reasons, e.Start.Reason)
 		}
-		if e.Loss != nil {
+		if e.Loss != nil && e.Loss.Cause != bpf.CauseOpensFull.String() {
 			lost += e.Loss.Count
 		}
 	}
@@ -344,16 +346,14 @@ func TestEveryExecIsLogged(t *testing.T) {
 	for i := range logged {
 		pids[int(i.PID)]++
 	}
-	total := 0
+	total, missing := 0, 0
 	for pid, n := range started {
 		total += n
-		if pids[pid] < n {
-			t.Errorf("process %d ran %d times, logged %d", pid, n, pids[pid])
-		}
+		missing += max(0, n-pids[pid])
 	}
 	reasons, lost := epochsOf(es)
-	if lost > 0 || total < 50 {
-		t.Errorf("%d execs, %d lost", total, lost)
+	if missing > 0 || lost > 0 || total < 50 {
+		t.Errorf("%d execs, %d of them not logged; %d records lost", total, missing, lost)
 	}
 	for _, reason := range reasons[1:] {
 		if reason != reasonRestart {

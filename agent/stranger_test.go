@@ -49,6 +49,13 @@ func behave(words []string, line string) error {
 			fmt.Println("opened")
 			return err
 		}
+		if line == "setuid" {
+			err := syscall.Setresuid(65534, 65534, 65534)
+			if err == nil {
+				fmt.Println(line)
+			}
+			return err
+		}
 		got, err := client.Credential(context.Background(), local.CredentialRequest{Delegation: line})
 		if err != nil {
 			return err
