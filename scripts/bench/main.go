@@ -55,7 +55,9 @@ func run(ctx context.Context) error {
 		{"replaying an IMA list", goBench("./ima", "BenchmarkIMAList")},
 		{"verifying a bundle", goBench("./verify", "BenchmarkBundle")},
 		{"verifying a first contact", goBench("./verify", "BenchmarkColdHost")},
-		{"committing a decision", goBench("./broker/store/sqlite", "BenchmarkIssue")},
+		{"committing a decision to SQLite", goBench("./broker/store/sqlite", "BenchmarkDecision")},
+		{"committing a decision to PostgreSQL", goBench("./broker/store/postgres", "BenchmarkDecision")},
+		{"the whole exchange, with SQLite and with PostgreSQL", goBench("./broker", "BenchmarkExchange")},
 	} {
 		fmt.Fprintf(os.Stderr, "bench: %s ...\n", part.name)
 		figures, err := part.do(ctx)
