@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +115,28 @@ func testSettings(t *testing.T, server *postgrestest.Server, schema string) {
 	}
 	if _, err := open(t.Context(), url, storetest.Now); err == nil || !strings.Contains(err.Error(), "fsync") {
 		t.Errorf("server that does not write to the disk: %v", err)
+	}
+}
+
+// testStandby: a server that only follows another is refused.
+func testStandby(t *testing.T, server *postgrestest.Server, schema string) {
+	url := server.Schema(t, schema)
+	openedDatabase(t, url)
+	signal := filepath.Join(server.Dir, "data", "standby.signal")
+	server.Kill()
+	if err := os.WriteFile(signal, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	server.Restart(t)
+	defer func() {
+		server.Kill()
+		if err := os.Remove(signal); err != nil {
+			t.Error(err)
+		}
+		server.Restart(t)
+	}()
+	if _, err := open(t.Context(), url, storetest.Now); err == nil || !strings.Contains(err.Error(), "standby") {
+		t.Errorf("standby: %v", err)
 	}
 }
 
