@@ -31,14 +31,14 @@ func (f *field) firstRun(ctx context.Context) ([]string, error) {
 	if err := os.WriteFile(path, program, 0o755); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	hearing, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	listening, found := make(chan struct{}), ""
 	done := make(chan error, 1)
 	go func() {
 		client := local.Client{Socket: f.host.Socket}
 		close(listening)
-		done <- client.Events(ctx, func(ev *local.Event) error {
+		done <- client.Events(hearing, func(ev *local.Event) error {
 			if ev.Entry == nil || ev.Entry.Exec == nil || ev.Entry.Exec.Hint != path {
 				return nil
 			}
