@@ -44,6 +44,18 @@ func behave(words []string, line string) error {
 	client := local.Client{Socket: words[1]}
 	switch words[0] {
 	case "ask":
+		if path, ok := strings.CutPrefix(line, "open "); ok {
+			_, err := os.ReadFile(path)
+			fmt.Println("opened")
+			return err
+		}
+		if line == "setuid" {
+			err := syscall.Setresuid(65534, 65534, 65534)
+			if err == nil {
+				fmt.Println(line)
+			}
+			return err
+		}
 		got, err := client.Credential(context.Background(), local.CredentialRequest{Delegation: line})
 		if err != nil {
 			return err

@@ -98,6 +98,9 @@ func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
 		return
 	}
 	if exec.anonymous || again.anonymous {
+		p.anonymous.Store(true)
+	}
+	if p.anonymous.Load() {
 		s.Taints = append(slices.Clip(s.Taints), taintAnonymous)
 	}
 	s.Unmeasured, s.Missing = evidence.Known(l.unmeasured), evidence.Known(l.missing)
