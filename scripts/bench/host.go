@@ -48,9 +48,10 @@ func onHost(do func(*host) ([]figure, error)) func(context.Context) ([]figure, e
 	}
 }
 
-// start runs juratd and waits until it has taken in what runs already.
+// start runs juratd and waits until it has taken in what runs already. Its
+// kernel programs end with it: off is off.
 func (h *host) start() error {
-	if err := h.StartAgent(h.Host); err != nil {
+	if err := h.StartAgent(h.Host, "-pin", ""); err != nil {
 		return err
 	}
 	_, err := h.settled(math.MaxUint64)
