@@ -69,7 +69,7 @@ func openField(ctx context.Context) (f *field, err error) {
 	for _, step := range []func() error{
 		s.StartBroker,
 		func() error { return s.Enrol(f.host, "--machine", "field") },
-		func() error { return s.StartAgent(f.host) },
+		func() error { return s.StartAgent(f.host, "-gate") },
 		func() (err error) { f.audience, err = s.StartResource(); return err },
 		f.register,
 	} {
@@ -106,6 +106,7 @@ func (f *field) compile() error {
 		append([]string{"-o", in("worker"), src + "worker/worker.c"}, link...),
 		append([]string{"-DEVIL", "-o", in("evil"), src + "worker/worker.c"}, link...),
 		append([]string{"-o", in("attacks")}, attacks...),
+		{"-static", "-nostdlib", "-ffreestanding", "-o", in("brief"), src + "worker/brief.c"},
 	} {
 		if _, err := f.Run("gcc", append([]string{"-O1", "-w", "-falign-functions=16"}, args...)...); err != nil {
 			return err
