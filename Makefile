@@ -65,10 +65,11 @@ generate: ## BPF objects and vectors, by one pinned clang
 	go generate ./bpf ./verify
 
 .PHONY: bench
-bench: ## measurements against their limits: a table, and JSON lines in bench.jsonl
-	@scripts/setup.sh test
+bench: ## measurements against their limits: a table, and JSON lines in bench.jsonl (PARTS=execs for one)
+	@scripts/setup.sh bench
 	@$(MAKE) --no-print-directory build
-	go run ./scripts/bench
+	@go build $(GOFLAGS_BUILD) -o bin/bench ./scripts/bench
+	@bin/bench $(PARTS)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for 30 seconds

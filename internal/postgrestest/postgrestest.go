@@ -96,7 +96,8 @@ func Start(t testing.TB) *Server {
 		}
 	}
 	init := s.command("initdb", "-D", filepath.Join(s.Dir, "data"), "-U", User, "--pwfile", filepath.Join(s.Dir, "pw"), "-A", "scram-sha-256",
-		"-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
+		"-E", "UTF8", "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US", // a database that sorts as people do
+		"--no-sync", "--no-instructions")
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v: %s", err, out)
 	}

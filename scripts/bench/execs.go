@@ -4,154 +4,146 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"math"
 	"os/exec"
-	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
-
-	"github.com/jurat-dev/jurat/agent/local"
-	"github.com/jurat-dev/jurat/scripts/internal/stage"
 )
 
-const (
-	rounds     = 16   // off, on, on, off, ...
-	perRound   = 5000 // execs
-	burstRate  = 2000 // execs a second
-	burstCount = 60000
-)
-
-// execs measures what juratd adds to an exec, and whether it loses any.
-func execs(ctx context.Context) ([]figure, error) {
-	s, err := stage.Open(ctx, "bin")
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	storm, err := buildStorm(s.Dir)
-	if err != nil {
-		return nil, err
-	}
-	h, err := s.AddHost("bench")
-	if err != nil {
-		return nil, err
-	}
-	if err := s.StartBroker(); err != nil {
-		return nil, err
-	}
-	if err := s.Enrol(h); err != nil {
-		return nil, err
-	}
-	off, on, err := alternate(ctx, s, h, storm)
-	if err != nil {
-		return nil, err
-	}
-	burst, err := lossless(ctx, s, h, storm)
-	if err != nil {
-		return nil, err
-	}
-	return append([]figure{
-		{"exec, fork and exit, juratd not running", off, "us", "", 0},
-		{"the same, juratd running", on, "us", "juratd not running", round(on / off)},
-	}, burst...), nil
+// gust is what one storm came to.
+type gust struct {
+	count     int           // programs it started
+	took      time.Duration // by the clock
+	processor time.Duration // used by it and them
 }
 
-func buildStorm(dir string) (string, error) {
-	storm := filepath.Join(dir, "storm")
-	out, err := exec.Command("gcc", "-O1", "-static", "-nostdlib", "-fno-stack-protector", "-fno-builtin", "-o", storm, "scripts/bench/storm/storm.c").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building storm: %v: %s", err, out)
+// runStorm runs storm to its end.
+func (h *host) runStorm(program string, args ...int) (r gust, err error) {
+	var texts []string
+	for _, a := range args {
+		texts = append(texts, strconv.Itoa(a))
 	}
-	return storm, nil
+	cmd := exec.CommandContext(h.ctx, program, texts...)
+	out, err := cmd.Output()
+	if err != nil {
+		return r, fmt.Errorf("storm: %w", err)
+	}
+	r.processor = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	_, err = fmt.Sscan(string(out), &r.count, &r.took)
+	return r, err
 }
 
-// alternate runs the same loop with and without juratd, A B B A, and returns
-// the medians in microseconds for one exec.
-func alternate(ctx context.Context, s *stage.Stage, h *stage.Host, storm string) (off, on float64, err error) {
-	var without, with []float64
-	for i := range rounds {
-		running := i%4 == 1 || i%4 == 2
-		if running {
-			if err := s.StartAgent(h); err != nil {
-				return 0, 0, err
+// each is the time for one program in microseconds.
+func (r *gust) each(d time.Duration) float64 {
+	return float64(d.Nanoseconds()) / 1000 / float64(r.count)
+}
+
+// execs measures what juratd adds to an exec: the same loop with and without
+// it, many short ones, so that what else the machine does falls on few.
+func execs(h *host) ([]figure, error) {
+	const rounds, loops, perLoop = 8, 40, 100
+	storm, err := h.bare("storm")
+	if err != nil {
+		return nil, err
+	}
+	clock, processor := make(map[bool][]float64), make(map[bool][]float64)
+	var quiet []float64 // the quartile of each round without juratd
+	err = h.alternate(rounds, func(running bool) error {
+		first := len(clock[running])
+		for i := range loops {
+			r, err := h.runStorm(storm, perLoop)
+			if err != nil {
+				return err
+			}
+			if i > 0 { // the first warms up
+				clock[running], processor[running] = append(clock[running], r.each(r.took)), append(processor[running], r.each(r.processor))
 			}
 		}
-		begin := time.Now()
-		if out, err := exec.CommandContext(ctx, storm, strconv.Itoa(perRound)).CombinedOutput(); err != nil {
-			return 0, 0, fmt.Errorf("storm: %v: %s", err, out)
+		if !running {
+			quiet = append(quiet, quartile(clock[running][first:]))
 		}
-		each := float64(time.Since(begin).Microseconds()) / perRound
-		if running {
-			with = append(with, each)
-			if err := s.StopAgent(h); err != nil {
-				return 0, 0, err
-			}
-		} else {
-			without = append(without, each)
-		}
-	}
-	return median(without), median(with), nil
-}
-
-// lossless execs at a fixed rate and asks juratd what it missed.
-func lossless(ctx context.Context, s *stage.Stage, h *stage.Host, storm string) ([]figure, error) {
-	if err := s.StartAgent(h); err != nil {
-		return nil, err
-	}
-	before, err := status(s, h)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	agent := h.Agent
-	begin := time.Now()
-	if out, err := exec.CommandContext(ctx, storm, strconv.Itoa(burstCount), strconv.Itoa(burstRate)).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("storm: %v: %s", err, out)
-	}
-	took := time.Since(begin)
-	after, err := settled(s, h, before.LogSize+burstCount)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.StopAgent(h); err != nil {
-		return nil, err
-	}
-	rate := float64(burstCount) / took.Seconds()
+	off, on := quartile(clock[false]), quartile(clock[true])
+	cpuOff, cpuOn := quartile(processor[false]), quartile(processor[true])
 	return []figure{
-		{"execs offered for 30 s", math.Round(rate), "1/s", "2000 asked for", round(rate / burstRate)},
-		{"log entries for them", float64(after.LogSize - before.LogSize), "entries", "execs", round(float64(after.LogSize-before.LogSize) / burstCount)},
-		{"kernel records lost", float64(after.Lost - before.Lost), "records", "must be 0", 0},
-		{"juratd, processor time over its life", round(agent.Usage().Seconds() / took.Seconds()), "cores", "", 0},
+		{Name: "posix_spawn and wait of a static program, juratd off", Figure: round(off), Unit: "us"},
+		{Name: "between rounds of that, at most", Figure: round(slices.Max(quiet) - slices.Min(quiet)), Unit: "us", Ratio: slices.Max(quiet) / slices.Min(quiet), ComparedTo: "each other"},
+		{Name: "the same, juratd on", Figure: round(on), Unit: "us", Ratio: on / off, ComparedTo: "juratd off"},
+		figure{Name: "added to each exec", Figure: round(on - off), Unit: "us"}.atMost(15),
+		{Name: "added to each exec, processor time", Figure: round(cpuOn - cpuOff), Unit: "us", Ratio: cpuOn / cpuOff, ComparedTo: "juratd off"},
 	}, nil
 }
 
-// settled waits until juratd has written at least size entries, or stopped
-// making progress.
-func settled(s *stage.Stage, h *stage.Host, size uint64) (local.Status, error) {
-	for last := uint64(0); ; {
-		now, err := status(s, h)
-		if err != nil || now.LogSize >= size || now.LogSize == last {
-			return now, err
-		}
-		last = now.LogSize
-		time.Sleep(500 * time.Millisecond)
-	}
-}
-
-func status(s *stage.Stage, h *stage.Host) (local.Status, error) {
-	client := local.Client{Socket: h.Socket}
-	answer, err := client.Status(context.Background())
+// storms starts programs as fast as asked or as the machine can, from every
+// CPU, and asks juratd what it missed.
+func storms(h *host) ([]figure, error) {
+	const asked, seconds = 5000, 60
+	storm, err := h.bare("storm")
 	if err != nil {
-		return local.Status{}, err
+		return nil, err
 	}
-	return *answer, nil
+	if err := h.start(); err != nil {
+		return nil, err
+	}
+	before, err := h.status()
+	if err != nil {
+		return nil, err
+	}
+	spent, err := h.processor()
+	if err != nil {
+		return nil, err
+	}
+	count, err := h.stormAll(storm, asked, seconds)
+	if err != nil {
+		return nil, err
+	}
+	after, err := h.settled(before.LogSize + uint64(count))
+	if err != nil {
+		return nil, err
+	}
+	used, err := h.processor()
+	if err != nil {
+		return nil, err
+	}
+	_, most, err := h.memory()
+	if err != nil {
+		return nil, err
+	}
+	logged := float64(after.LogSize - before.LogSize)
+	rate := float64(count) / seconds
+	return []figure{
+		{Name: "execs for 60 s", Figure: round(rate), Unit: "1/s", Ratio: rate / asked, ComparedTo: "5000 asked for"},
+		figure{Name: "kernel records of them lost", Figure: float64(after.Lost - before.Lost), Unit: "records"}.atMost(0),
+		figure{Name: "log entries for them", Figure: logged, Unit: "entries", Ratio: logged / float64(count), ComparedTo: "execs"}.atLeast(float64(count)),
+		{Name: "juratd meanwhile", Figure: round((used - spent).Seconds() / seconds), Unit: "cores"},
+		{Name: "juratd meanwhile, memory at most", Figure: round(most), Unit: "MiB"},
+	}, h.stop()
 }
 
-func median(x []float64) float64 {
-	slices.Sort(x)
-	return round((x[(len(x)-1)/2] + x[len(x)/2]) / 2)
+// stormAll runs one storm for each CPU, at rate together.
+func (h *host) stormAll(program string, rate, seconds int) (count int, err error) {
+	cpus := runtime.NumCPU()
+	var (
+		each sync.WaitGroup
+		mu   sync.Mutex // guards count and err
+	)
+	for range cpus {
+		each.Go(func() {
+			r, failed := h.runStorm(program, rate*seconds, rate/cpus, seconds)
+			mu.Lock()
+			defer mu.Unlock()
+			if count += r.count; failed != nil {
+				err = failed
+			}
+		})
+	}
+	each.Wait()
+	return count, err
 }
-
-func round(x float64) float64 { return math.Round(x*100) / 100 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -239,4 +240,32 @@ func testTokens(t *testing.T, s *store.Store) {
 		return err
 	})
 	unseen(t, s, store.ErrNotFound, func(r *store.Reader) error { _, err := r.Token(hash("none")); return err })
+}
+
+// testTexts: texts sort by their bytes, whatever the database would like, and one
+// that the database cannot hold is that of nobody.
+func testTexts(t *testing.T, s *store.Store) {
+	names := []string{"B", "a", "a-b", "a.b", "ab", "z", "\u00e4"}
+	must(t, s, func(tx *store.Tx) error {
+		var errs []error
+		for _, name := range names {
+			errs = append(errs, tx.AddHost(host(name)))
+		}
+		return errors.Join(errs...)
+	})
+	view(t, s, func(r *store.Reader) error {
+		list, err := r.Hosts()
+		var got []string
+		for _, h := range list {
+			got = append(got, h.Name)
+		}
+		if !slices.Equal(got, names) {
+			t.Errorf("order %q, want %q", got, names)
+		}
+		return err
+	})
+	for _, bad := range []string{"a\x00", "\xff"} {
+		unseen(t, s, store.ErrNotFound, func(r *store.Reader) error { _, err := r.HostByID(bad); return err })
+		refused(t, s, store.ErrNotFound, func(tx *store.Tx) error { _, err := tx.TakeEnrolment(bad, Now); return err })
+	}
 }

@@ -267,11 +267,8 @@ func (s *Stage) Start(name string, attr *syscall.SysProcAttr, program string, ar
 	return p, nil
 }
 
-// Usage returns the processor time the program has used, after its end.
-func (p *Process) Usage() time.Duration {
-	<-p.done
-	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
-}
+// PID returns its process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 func (p *Process) ended() bool {
 	select {

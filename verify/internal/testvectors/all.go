@@ -51,6 +51,9 @@ func All() []Vector {
 		}
 		out = append(out, v)
 	}
+	for _, a := range slices.Concat(hosts, programs, circumstances) {
+		out = append(out, a.vector())
+	}
 	slices.SortFunc(out, func(a, b Vector) int { return cmp.Compare(a.Name+".txt", b.Name+".txt") }) // as a directory lists them
 	return out
 }

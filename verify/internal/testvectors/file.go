@@ -39,7 +39,11 @@ type Vector struct {
 	BootLog   []byte // that was kept, behind Host.Boot
 	IMA       *List  // that was kept, behind Host.IMA
 	Policy    verify.Policy
-	Next      *verify.State // what to remember, where it is OK
+	Next      *verify.State // what to remember, where it is OK and not appraised
+	// Reference, where there is one, is what the first request of the bundle, which
+	// is true, is held against; Refused is the checks that say no.
+	Reference *verify.Reference
+	Refused   []string // "attestor/check", in the order in which they are made
 	Bundle    []byte
 }
 
@@ -117,6 +121,10 @@ func (v *Vector) text() []byte {
 		if s.state != nil {
 			line(s.key, marshal(s.state))
 		}
+	}
+	if v.Reference != nil {
+		line("refused", strings.Join(v.Refused, " "))
+		line("reference", marshal(v.Reference))
 	}
 	b.WriteString("\n")
 	for rest := base64.StdEncoding.EncodeToString(v.Bundle); rest != ""; {
@@ -231,6 +239,13 @@ func (v *Vector) set(key, value string) (err error) {
 	case "next":
 		v.Next = new(verify.State)
 		err = json.Unmarshal([]byte(value), v.Next)
+	case "refused":
+		v.Refused = strings.Fields(value)
+	case "reference":
+		v.Reference = new(verify.Reference)
+		dec := json.NewDecoder(strings.NewReader(value))
+		dec.DisallowUnknownFields()
+		err = dec.Decode(v.Reference)
 	default:
 		return v.setPolicy(key, value)
 	}
