@@ -88,7 +88,7 @@ func newKernel(name, root string) (*kernel, error) {
 // with fs-verity. It returns the image's path.
 func buildDisk(ctx context.Context, work string, kernels []*kernel, choice string) (string, error) {
 	root := filepath.Join(work, "root")
-	for _, dir := range []string{"usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "proc", "sys", "dev", "run", "tmp", "var/tmp", "root", "etc", "tests", "modules", "boots", "mnt"} {
+	for _, dir := range []string{"usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "proc", "sys", "dev", "run", "tmp", "var/tmp", "root", "etc", "tests", "modules", "boots", "jurat/bin", "mnt"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return "", err
 		}
@@ -98,18 +98,23 @@ func buildDisk(ctx context.Context, work string, kernels []*kernel, choice strin
 			return "", err
 		}
 	}
-	for _, step := range []func(context.Context, string) error{userland, tests, func(ctx context.Context, root string) error { return modules(ctx, root, kernels) }} {
+	field := filepath.Join(work, "field")
+	for _, step := range []func(context.Context, string) error{
+		userland, tests,
+		func(ctx context.Context, root string) error { return attacks(ctx, root, field) },
+		func(ctx context.Context, root string) error { return modules(ctx, root, kernels) },
+	} {
 		if err := step(ctx, root); err != nil {
 			return "", err
 		}
 	}
 	for _, b := range boots {
-		if err := os.WriteFile(filepath.Join(root, "boots", b.name), []byte(b.script(choice)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(root, "boots", b.name), []byte(b.script(choice, field)), 0o644); err != nil {
 			return "", err
 		}
 	}
 	image := filepath.Join(work, "root.ext4")
-	out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-t", "ext4", "-O", "verity", "-b", "4096", "-d", root, "-E", "lazy_itable_init=1", image, "256M").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-t", "ext4", "-O", "verity", "-b", "4096", "-d", root, "-E", "lazy_itable_init=1", image, "768M").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("mke2fs: %w: %s", err, out)
 	}
@@ -154,6 +159,9 @@ func userland(_ context.Context, root string) error {
 	return os.WriteFile(filepath.Join(root, "init"), []byte(guestInit), 0o755)
 }
 
+// libraries are where the programs' loader looks.
+var libraries = []string{"/usr/lib/x86_64-linux-gnu/swtpm/", "/usr/lib/x86_64-linux-gnu/"}
+
 // withLibraries installs a program and whatever its loader will ask for.
 func withLibraries(path, root string) error {
 	if err := install(path, filepath.Join(root, "usr", strings.TrimPrefix(path, "/usr"))); err != nil {
@@ -168,13 +176,18 @@ func withLibraries(path, root string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	const dir = "/usr/lib/x86_64-linux-gnu/"
 	for _, name := range names {
-		if _, err := os.Stat(root + dir + name); err == nil {
+		library := ""
+		for _, dir := range libraries {
+			if _, err := os.Stat(dir + name); err == nil {
+				library = dir + name
+			}
+		}
+		if _, err := os.Stat(root + library); err == nil && library != "" {
 			continue
 		}
-		if err := withLibraries(dir+name, root); err != nil {
-			return err
+		if err := withLibraries(library, root); err != nil {
+			return fmt.Errorf("%s needs %s: %w", path, name, err)
 		}
 	}
 	if _, err := os.Stat(root + "/usr/lib64/ld-linux-x86-64.so.2"); err == nil {
@@ -194,24 +207,62 @@ func install(from, to string) error {
 	return os.WriteFile(to, data, 0o755)
 }
 
+func build(ctx context.Context, args ...string) error {
+	c := exec.CommandContext(ctx, "go", args...)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
 // tests builds the tests of bpf, and jurat for its probe.
 func tests(ctx context.Context, root string) error {
-	build := func(args ...string) error {
-		c := exec.CommandContext(ctx, "go", args...)
-		c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-		if out, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, out)
-		}
-		return nil
-	}
 	to := filepath.Join(root, "tests/bpf")
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
-	if err := build("test", "-c", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(to, "test"), "./bpf"); err != nil {
+	if err := build(ctx, "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(to, "test"), "./bpf"); err != nil {
 		return err
 	}
-	return build("build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", filepath.Join(root, "usr/bin/jurat"), "./cmd/jurat")
+	bin := filepath.Join(root, "jurat/bin") + "/"
+	if err := build(ctx, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", bin, "./cmd/juratd", "./cmd/jurat", "./cmd/jurat-broker", "./scripts/redteam", "./scripts/sample-resource"); err != nil {
+		return err
+	}
+	return os.Symlink("/jurat/bin/jurat", filepath.Join(root, "usr/bin/jurat"))
+}
+
+// attacks brings what scripts/redteam needs: the attacks' programs, at the same
+// path there as here, a software TPM with its tools, and Python.
+func attacks(ctx context.Context, root, field string) error {
+	out, err := exec.CommandContext(ctx, filepath.Join(root, "jurat/bin/redteam"), "-compile", "-programs", field).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("compiling the attacks: %w: %s", err, out)
+	}
+	if err := os.CopyFS(filepath.Join(root, field), os.DirFS(field)); err != nil {
+		return err
+	}
+	for _, p := range []string{"swtpm", "swtpm_setup", "swtpm_localca", "swtpm_cert", "certtool", "ssh-keygen"} {
+		path, err := exec.LookPath(p)
+		if err != nil {
+			return err
+		}
+		if err := withLibraries(path, root); err != nil {
+			return err
+		}
+	}
+	python, err := filepath.EvalSymlinks("/usr/bin/python3")
+	if err != nil {
+		return err
+	}
+	if err := withLibraries(python, root); err != nil {
+		return err
+	}
+	if err := os.Symlink(filepath.Base(python), filepath.Join(root, "usr/bin/python3")); err != nil {
+		return err
+	}
+	modules := "/usr/lib/" + filepath.Base(python)
+	return os.CopyFS(filepath.Join(root, modules), os.DirFS(modules))
 }
 
 // modules unpacks each kernel's modules, which newer packages compress.

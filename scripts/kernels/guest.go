@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,21 +37,22 @@ type guest struct {
 func (g *guest) name() string { return g.kernel.name + "/" + g.boot.name }
 
 // script is what the guest runs, as its init says. tests replaces the rows' own
-// choice.
-func (b *boot) script(tests string) string {
+// choice; programs is where the attacks' programs are.
+func (b *boot) script(tests, programs string) string {
 	var s strings.Builder
 	fmt.Fprintln(&s, "export GOTRACEBACK=all JURAT_MODULE=/modules/$(uname -r)/nls_cp437.ko")
 	for _, r := range b.rows {
-		pattern := r.tests
-		if tests != "" {
-			pattern = tests
-		}
 		fmt.Fprintf(&s, "echo '@row %s'\nexport JURAT_REQUIRE=%s JURAT_TIER=%s\n", r.name, r.require, r.want.tier)
 		if r.prepare != "" {
 			fmt.Fprintf(&s, "{ %s; } || echo '@unprepared'\n", r.prepare)
 		}
 		fmt.Fprintln(&s, "echo @probe; jurat probe --json; echo @probed")
-		fmt.Fprintf(&s, "cd /tests/bpf; ./test -test.v -test.timeout 10m -test.run '%s'; echo \"@exit $?\"\n", pattern)
+		if r.tests != "" {
+			fmt.Fprintf(&s, "cd /tests/bpf; ./test -test.v -test.timeout 10m -test.run '%s'; echo \"@exit $?\"\n", cmp.Or(tests, r.tests))
+		}
+		if r.attacks != nil {
+			fmt.Fprintf(&s, "cd /jurat; bin/redteam -json -programs %s -run '^(%s)$'; echo \"@exit $?\"\n", programs, strings.Join(r.attacks, "|"))
+		}
 	}
 	return s.String()
 }

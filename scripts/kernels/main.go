@@ -79,6 +79,9 @@ func run(ctx context.Context, o options, all bool) error {
 	var plan []*guest
 	for _, b := range boots {
 		for _, k := range kernels {
+			if b.only != "" && b.only != k.name {
+				continue
+			}
 			g := &guest{kernel: k, boot: b, disk: disk}
 			if g.dir = filepath.Join(work, k.name+"-"+b.name); o.only.MatchString(g.name()) {
 				plan = append(plan, g)

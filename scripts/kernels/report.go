@@ -13,7 +13,7 @@ import (
 // report writes a line for each row, then what is wrong with those that are.
 func report(w io.Writer, all []*result) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "KERNEL\tROW\tRELEASE\tTIER\tSEEN\tUNKNOWN\tTESTS\tRESULT")
+	fmt.Fprintln(t, "KERNEL\tROW\tRELEASE\tTIER\tSEEN\tUNKNOWN\tTESTS\tREFUSED\tRESULT")
 	for _, r := range all {
 		tier, seen, unknown, verdict := "-", 0, 0, "ok"
 		if r.probe != nil {
@@ -23,8 +23,8 @@ func report(w io.Writer, all []*result) {
 		if len(r.wrong) > 0 {
 			verdict = "FAIL"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d of %d\t%s\n", r.kernel, r.row.name, r.release, tier, seen, unknown,
-			r.pass, r.pass+len(r.fail)+len(r.skipped), verdict)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d of %d\t%d of %d\t%s\n", r.kernel, r.row.name, r.release, tier, seen, unknown,
+			r.pass, r.pass+len(r.fail)+len(r.skipped), r.refused, len(r.row.attacks), verdict)
 	}
 	t.Flush()
 	for _, r := range all {

@@ -47,6 +47,7 @@ type result struct {
 	row             row
 	probe           *probe
 	pass            int
+	refused         int // attacks
 	fail, skipped   []string
 	wrong           []string // everything that is not as it must be, in words
 }
@@ -105,23 +106,43 @@ func (r *result) read(part string) {
 	case len(r.fail) > 0:
 		r.complain("failed: %s", strings.Join(r.fail, ", "))
 	case exit == nil:
-		r.complain("the tests did not end")
+		r.complain("tests or attacks did not end")
 	case exit[1] != "0":
 		n, _ := strconv.Atoi(exit[1])
-		r.complain("the tests ended with status %d: %s", n, lastLines(part, 12))
+		r.complain("tests or attacks ended with status %d: %s", n, lastLines(part, 12))
 	}
-	if len(r.skipped) > 0 {
-		r.complain("skipped: %s", strings.Join(r.skipped, ", "))
+	unexpected := slices.DeleteFunc(slices.Clone(r.skipped), func(name string) bool { return slices.Contains(r.row.skipped[r.kernel], name) })
+	if len(unexpected) > 0 {
+		r.complain("skipped: %s", strings.Join(unexpected, ", "))
 	}
-	if r.pass == 0 {
+	if r.pass == 0 && r.row.tests != "" {
 		r.complain("no test passed")
 	}
+	r.readAttacks(part)
 	var err error
 	if r.probe, err = readProbe(part); err != nil {
 		r.complain("%v", err)
 		return
 	}
 	r.compare()
+}
+
+// readAttacks wants each attack of the row to have been refused.
+func (r *result) readAttacks(part string) {
+	credential := make(map[string]string)
+	for line := range strings.Lines(part) {
+		var a struct{ Attack, Verdict, Credential string }
+		if strings.HasPrefix(line, `{"number":`) && json.Unmarshal([]byte(line), &a) == nil {
+			credential[a.Attack] = a.Credential + ": " + a.Verdict
+		}
+	}
+	for _, name := range r.row.attacks {
+		if strings.HasPrefix(credential[name], "no: ") {
+			r.refused++
+		} else {
+			r.complain("attack %s got %q, want a refusal", name, credential[name])
+		}
+	}
 }
 
 func readProbe(part string) (*probe, error) {

@@ -24,6 +24,7 @@ const console = `[    1.234567] something of the kernel's
 --- PASS: TestSignals (1.00s)
     --- PASS: TestSignals/exec (0.50s)
 PASS
+{"number":4,"attack":"memfd","about":"x","deeds":["x"],"kernel_saw":"","verdict":"context/taint","credential":"no"}
 @exit 0
 @row second
 @probe
@@ -39,7 +40,7 @@ PASS
 
 func sample() *guest {
 	return &guest{kernel: &kernel{name: "debian-12", release: "6.1.0"}, console: console, boot: boot{rows: []row{
-		{name: "first", want: expectation{tier: "lsm", unknown: map[string]string{"file-write": "not-watched"}}},
+		{name: "first", tests: ".", attacks: []string{"memfd"}, want: expectation{tier: "lsm", unknown: map[string]string{"file-write": "not-watched"}}},
 		{name: "second", want: expectation{tier: "trampoline", better: "lsm no-lsm", unknown: map[string]string{"file-write": "not-watched"}}},
 	}}}
 }
@@ -68,13 +69,15 @@ func TestResultsOfABadGuest(t *testing.T) {
 		`signal file-write is absent`:                           text(`"name": "file-write"`, `"name": "file-wrote"`),
 		`failed: TestSignals/exec`:                              text("--- PASS: TestSignals/exec", "--- FAIL: TestSignals/exec"),
 		`skipped: TestSignals/exec`:                             text("--- PASS: TestSignals/exec", "--- SKIP: TestSignals/exec"),
-		`the tests ended with status 2`:                         text("@exit 0", "@exit 2"),
-		`the tests did not end`:                                 text("@exit 0\n", ""),
+		`ended with status 2`:                                   text("@exit 0", "@exit 2"),
+		`did not end`:                                           text("@exit 0\n", ""),
 		`not prepared: echo 0`:                                  func(g *guest) { g.boot.rows[0].prepare = "echo 0"; text("@probe\n", "@unprepared\n@probe\n")(g) },
 		`no probe on the console`:                               text("@probed\n", ""),
 		`jurat probe: `:                                         text(`"signals": [`, `"signals": `),
 		`the guest died; its last lines`:                        func(g *guest) { g.console, _, _ = strings.Cut(g.console, "=== RUN") },
 		`qemu: no such thing`:                                   func(g *guest) { g.err = errors.New("qemu: no such thing") },
+		`attack memfd got "YES: context/taint"`:                 text(`"credential":"no"`, `"credential":"YES"`),
+		`attack memfd got ""`:                                   text(`"attack":"memfd"`, `"attack":"other"`),
 		`no test passed`:                                        func(g *guest) { g.console = testLine.ReplaceAllString(g.console, "") },
 		`signal exec: by "tp_btf/sched_process_exec", unknown(`: func(g *guest) { g.boot.rows[0].want.unknown["exec"] = "no-lsm" },
 	} {

@@ -16,15 +16,18 @@ var releases = []struct{ codename, name string }{
 type boot struct {
 	name    string
 	cmdline string
+	only    string // of one kernel; empty: of each
 	rows    []row
 }
 
 // row is one state of a kernel, and what must be found in it.
 type row struct {
 	name    string
-	prepare string // a line of shell that brings the state about; if it fails, so does the row
-	tests   string // of bpf, as a regular expression
-	require string // what the guest has, for JURAT_REQUIRE
+	prepare string              // a line of shell that brings the state about; if it fails, so does the row
+	tests   string              // of bpf, as a regular expression; empty: none
+	attacks []string            // of scripts/redteam, each of which must be refused
+	require string              // what the guest has, for JURAT_REQUIRE
+	skipped map[string][]string // tests that a kernel is too old for, by kernel
 	want    expectation
 }
 
@@ -66,7 +69,7 @@ var boots = []boot{
 		name: "stock", // Debian's own list has bpf in it
 		rows: []row{
 			{
-				name: "stock", tests: ".", require: "root,bpf,lsm,guest,overlay",
+				name: "stock", tests: "^TestSignals$", require: "root,bpf,lsm,guest",
 				want: expectation{tier: "lsm", unknown: hooksMiss, only: noVerity},
 			},
 			{
@@ -88,6 +91,15 @@ var boots = []boot{
 		rows: []row{{
 			name: "no-bpf-in-lsm", tests: "^TestSignals$|^TestTier|^TestScript|^TestKernelDigest", require: "root,bpf,trampoline,guest",
 			want: expectation{tier: "trampoline", better: "lsm no-lsm", unknown: trampolinesMiss},
+		}},
+	},
+	{
+		// What the tracepoint tier misses (spec/threat-model.md), and what its looks alone catch.
+		name: "attacks", only: "debian-13",
+		rows: []row{{
+			name:    "attacks",
+			attacks: []string{"int-0x80", "int-0x80-trace", "ptrace-pokedata", "w-xor-x", "w-xor-x-dropped", "dlopen-dlclose", "credentials-after"},
+			want:    expectation{tier: "lsm", unknown: hooksMiss},
 		}},
 	},
 }
