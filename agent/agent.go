@@ -141,8 +141,9 @@ type Agent struct {
 	ima       *imaList
 	osLogPath string
 	table     *table
-	files     files // that were executed, as measured
-	feed      feed  // of events, for those who follow them
+	gate      ExecGate // nil: execs are not held
+	files     files    // that were executed, as measured
+	feed      feed     // of events, for those who follow them
 	spoilt    hostTaints
 	guarding  sync.Mutex // held while guard looks
 	guard     guard

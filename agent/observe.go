@@ -122,6 +122,7 @@ func standingOf(p *process, s *local.Process) string {
 func (a *Agent) measurements() *local.Measurements {
 	out := &local.Measurements{Files: []local.Measured{}}
 	for f := range a.meter.Cached {
+		f.Digest.Source = evidence.SourceRead // how it was obtained; that it is kept now goes without saying
 		out.Files = append(out.Files, local.Measured{
 			Path: f.Path, ID: f.ID, Digest: evidence.Known(f.Digest), FirstSeen: f.First.Unix(), LastUsed: f.Used.Unix(), Uses: f.Uses,
 		})

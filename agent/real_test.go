@@ -88,6 +88,7 @@ func TestRealKernelAndTPM(t *testing.T) {
 	t.Logf("window %v, entry of %d bytes, bundle of %d", time.Duration(after.At-before.At), len(b.Entries[1].Raw), r.double.sizes[0])
 
 	t.Run("another program in the same process", func(t *testing.T) { becomeTest(t, r, task) })
+	t.Run("another user", func(t *testing.T) { realUserTest(t, r, task) })
 	t.Run("a child", func(t *testing.T) { realChildTest(t, r, task) })
 	t.Run("exit", func(t *testing.T) {
 		o.cmd.Process.Kill()
@@ -123,6 +124,32 @@ func becomeTest(t *testing.T, r *rig, task string) {
 	}
 	if b.Requests[0].Value.Subject.Instance.PID != o.pid() || filepath.Base(exe.Path) != filepath.Base(shell) {
 		t.Errorf("the evidence is about %s, the shell wrote", exe.Path)
+	}
+}
+
+// realUserTest asks as one user and then as another: the second credential is
+// for the second user, and what was given to the first is gone.
+func realUserTest(t *testing.T, r *rig, task string) {
+	for dir := filepath.Dir(r.socket); dir != os.TempDir(); dir = filepath.Dir(dir) { // a test's are root's alone
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := startOther(t, nil, nil, "ask", r.socket)
+	for round, want := range []uint32{0, 65534} {
+		if _, err := o.ask(t, task); err != nil {
+			t.Fatal(err)
+		}
+		b := r.double.bundles[len(r.double.bundles)-1]
+		q := b.Requests[0].Value
+		creds, ok := b.Entry(q.Subject.Index).Value.Process.Credentials.Get()
+		changed, known := q.Before.Changed.Get()
+		if q.Subject.Instance.PID != o.pid() || !ok || creds.SUID != want || !known || len(changed) != 0 {
+			t.Errorf("round %d: evidence of %s, user %+v, changed %s", round, q.Subject.Instance, creds, q.Before.Changed)
+		}
+		if round == 0 && o.do(t, "setuid") != "setuid" {
+			t.Fatal("it did not change its user")
+		}
 	}
 }
 

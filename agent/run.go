@@ -41,6 +41,7 @@ type Config struct {
 	OSLog     string         // the operating system's; "": where systemd has it
 	IMAList   string         // of the kernel, binary; "": where the kernel has it
 	Inputs    string         // directory that declares what units read; "": none
+	Gate      bool           // have each exec held until its files are measured
 	Version   string
 	Limits    Limits
 	Logger    *slog.Logger
@@ -101,6 +102,11 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
+	// Before the sensor, so that each exec it records can have a verdict.
+	held, seen := heldBy(ctx, &c)
+	if held != nil {
+		defer held.Close()
+	}
 	sensor, err := bpf.Open(bpf.Options{RingBytes: c.RingBytes})
 	if err != nil {
 		return errors.Join(err, chip.Close())
@@ -110,6 +116,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return errors.Join(err, chip.Close())
 	}
+	facts.setSignal(signalGate, seen)
 	table := newTable()
 	meter, err := measure.Open(measure.Config{
 		Kernel: kernel{sensor, table}, Environment: Environment, Inputs: c.Inputs,
@@ -122,6 +129,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	a := assemble(parts{
 		sensor: sensor, facts: facts, meter: meter, openChip: dev, chip: chip, broker: client, identity: id,
 		state: c.State, version: c.Version, limits: c.Limits.within(openFiles()), logger: c.Logger, log: log, table: table, now: time.Now,
+		gate:   held,
 		anchor: c.Anchor, bootPath: cmp.Or(c.BootLog, DefaultBootLog), osLogPath: cmp.Or(c.OSLog, DefaultOSLog), imaPath: cmp.Or(c.IMAList, DefaultIMAList),
 	})
 	defer a.closeChip()
@@ -164,6 +172,7 @@ type parts struct {
 	logger    *slog.Logger
 	log       *logstore.Log
 	table     *table
+	gate      ExecGate // nil: execs are not held
 	anchor    Anchor
 	bootPath  string    // of the boot event log
 	osLogPath string    // of the operating system's
@@ -177,7 +186,7 @@ func assemble(p parts) *Agent {
 		sensor: p.sensor, facts: p.facts, meter: p.meter, openChip: p.openChip, chip: p.chip, broker: p.broker,
 		identity: p.identity, version: p.version, state: p.state, limits: p.limits, logger: p.logger,
 		random: rand.Reader, jitter: mathrand.Int64N, now: p.now, boot: bootClock,
-		log: p.log, table: p.table, mode: p.mode, queue: make(chan *program, queueLength), watching: make(chan struct{}),
+		log: p.log, table: p.table, gate: p.gate, mode: p.mode, queue: make(chan *program, queueLength), watching: make(chan struct{}),
 		tasks: newTasks(), users: newCensus(p.limits),
 		meters: newTurnstile(), places: make(chan struct{}, exchanges),
 	}

@@ -44,6 +44,13 @@ func behave(words []string, line string) error {
 	client := local.Client{Socket: words[1]}
 	switch words[0] {
 	case "ask":
+		if line == "setuid" {
+			err := syscall.Setresuid(65534, 65534, 65534)
+			if err == nil {
+				fmt.Println(line)
+			}
+			return err
+		}
 		got, err := client.Credential(context.Background(), local.CredentialRequest{Delegation: line})
 		if err != nil {
 			return err

@@ -5,10 +5,13 @@ package agent
 
 import (
 	"fmt"
+	"os"
 	"reflect"
 	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/jurat-dev/jurat/agent/local"
 	"github.com/jurat-dev/jurat/bpf"
@@ -260,6 +263,23 @@ func TestCredentialsGoWithTheirContext(t *testing.T) {
 		change(tb, i)
 		if tb.holderOf(i) != nil {
 			t.Errorf("%s: it still holds what it was given", name)
+		}
+	}
+}
+
+// TestKernelTellsChangedCredentials: what the kernel keeps of a process reaches
+// the looks at it.
+func TestKernelTellsChangedCredentials(t *testing.T) {
+	s := newFakeSensor()
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for _, changed := range []bool{false, true} {
+		s.states[uint32(os.Getpid())] = &bpf.State{Generation: 3, CredentialsChanged: changed}
+		if got, err := (kernel{s, newTable()}).State(fd); err != nil || got.CredentialsChanged != changed {
+			t.Errorf("%+v, %v; want %v", got, err, changed)
 		}
 	}
 }

@@ -66,9 +66,12 @@ func (a *Agent) take(ev *bpf.Event) error {
 		return a.lose(ev.Lost.Cause.String(), ev.Lost.CPU, ev.Lost.Count)
 	}
 	who := instanceOf(ev.Process.Instance)
+	spoilt := spoiltOf(ev)
 	switch ev.Kind {
 	case bpf.KindExec:
-		p := programOf(ev)
+		e := execOf(ev)
+		spoilt = append(spoilt, a.judge(&e, ev)...)
+		p := newProgram(&e, ev.Program.CommString())
 		a.table.exec(p)
 		if err := a.enqueue(p); err != nil {
 			return err
@@ -87,6 +90,9 @@ func (a *Agent) take(ev *bpf.Event) error {
 			}
 			return a.spoilHost(ev.Taint.Names(), ev.Hook.String(), ev)
 		}
+		if a.gate != nil && ev.Taint&(bpf.TaintNamespaceChanged|bpf.TaintMountedOver) != 0 {
+			a.gate.Visit(ev.Process.Instance.PID)
+		}
 	}
 	if ev.Process.OpensLost {
 		a.table.overlook(who, reasonOpensLost)
@@ -94,10 +100,13 @@ func (a *Agent) take(ev *bpf.Event) error {
 	if ev.Process.CredentialsChanged {
 		a.table.alter(who)
 	}
-	if err := a.spoil(who, spoiltOf(ev), ev.Time); err != nil {
+	if err := a.spoil(who, spoilt, ev.Time); err != nil {
 		return err
 	}
 	if ev.Kind == bpf.KindExit {
+		if a.gate != nil {
+			a.gate.Forget(gateProcess(ev.Process.Instance))
+		}
 		return a.ended(who, ev)
 	}
 	return nil

@@ -106,6 +106,16 @@ func (c *cgroups) resolve(id uint64) (string, error) {
 	return path, nil
 }
 
+// rootOnly reports whether nobody but root can make a cgroup in that one.
+func (c *cgroups) rootOnly(path string) bool {
+	fd, err := unix.Open(c.mount+path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if c.root < 0 || err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return rootOnly(fd, path) == nil
+}
+
 // cgroup returns the path of the process's cgroup (v2).
 func (t *target) cgroup() evidence.Value[string] {
 	all, err := t.proc.Cgroups()

@@ -19,11 +19,12 @@ var scopes = []struct{ prefix, runtime string }{
 }
 
 // containerOf returns the container a cgroup belongs to, nil where it belongs
-// to none. The outermost counts: what is below it, its own root can name.
-func containerOf(path string) *evidence.Container {
-	parent, pod := "", ""
-	for name := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
-		above, name := joined(name)
+// to none, and the cgroup that it was made in. The outermost counts: what is
+// below it, its own root can name.
+func containerOf(path string) (c *evidence.Container, within string) {
+	parent, pod, at := "", "", 0
+	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+		above, name := joined(part)
 		for _, n := range []string{above, name} {
 			if p := podOf(n); p != "" {
 				pod = p
@@ -33,11 +34,11 @@ func containerOf(path string) *evidence.Container {
 			return &evidence.Container{
 				Runtime: runtime, ID: id,
 				Image: evidence.Unknown[string](reasonNotFound), Pod: evidence.Known(pod),
-			}
+			}, path[:at]
 		}
-		parent = name
+		parent, at = name, at+len("/")+len(part)
 	}
-	return nil
+	return nil, ""
 }
 
 // runtimeOf recognises the cgroup of a container by its own name and the one
@@ -106,8 +107,12 @@ func (m *Meter) container(cgroup evidence.Value[string], ns evidence.Value[evide
 	if !ok {
 		return evidence.Unknown[*evidence.Container]("no-cgroup")
 	}
-	if c := containerOf(path); c != nil {
-		m.runtimes.describe(c)
+	if c, within := containerOf(path); c != nil {
+		if m.cgroups.rootOnly(within) {
+			m.runtimes.describe(c)
+		} else { // a user that it was delegated to gives names there, be it those of root's containers
+			c.Image, c.Pod = evidence.Unknown[string](reasonDenied), evidence.Unknown[string](reasonDenied)
+		}
 		return evidence.Known(c)
 	}
 	n, ok := ns.Get()

@@ -155,6 +155,16 @@ func TestProcessCgroup(t *testing.T) {
 	if c := value(t, out.Container); c == nil || c.ID != id64 || c.Runtime != "docker" {
 		t.Errorf("container %+v", c)
 	}
+	m.runtimes = runtimeFiles(t, map[string]string{dockerContainers + "/" + id64 + "/config.v2.json": `{"ID":"` + id64 + `","Image":"sha256:` + imageHex + `"}`})
+	for owner, want := range map[int]string{0: "sha256:" + imageHex, 1000: "?" + reasonDenied} {
+		if err := os.Chown(unit, owner, owner); err != nil { // as for a user's own manager, or with Delegate=
+			t.Fatal(err)
+		}
+		out, _ = full(t, m, p, p.facts(t))
+		if c := value(t, out.Container); shown(c.Image) != want || owner != 0 && shown(c.Pod) != want {
+			t.Errorf("in a cgroup of user %d: image %s, pod %s", owner, shown(c.Image), shown(c.Pod))
+		}
+	}
 
 	var st unix.Stat_t
 	if err := unix.Stat(inner, &st); err != nil {

@@ -42,14 +42,14 @@ func (m *Meter) execFile(ctx context.Context, e *Exec) evidence.Value[evidence.F
 		f.Digest = evidence.Unknown[evidence.Digest](reasonRemote)
 	case e.Text.Inode == 0 || e.Text.Magic == magicOverlay:
 		// What lies below the overlay was not told: nothing to hold a file against.
-		f.Digest = evidence.Unknown[evidence.Digest](reasonUnbound)
+		f.Digest = e.confirm(evidence.Unknown[evidence.Digest](reasonUnbound))
 	default:
 		s := source{kernel: &e.Text, magic: e.Text.Magic, seen: info{links: 1}, limit: MaxExecFile}
 		var ok bool
 		if f.Digest, ok = m.cached(&s); !ok {
 			f.Digest = m.execDigest(ctx, e)
 		}
-		f.Digest = e.Kernel.confirm(f.Digest)
+		f.Digest = e.confirm(f.Digest)
 	}
 	return evidence.Known(f)
 }

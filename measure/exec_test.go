@@ -53,6 +53,43 @@ func TestExecOfEndedProcess(t *testing.T) {
 	}
 }
 
+// What the gate hashed before the program ran stands for what cannot be read
+// any more, and gives away what was changed by stealth.
+func TestExecHeldByGate(t *testing.T) {
+	needRoot(t)
+	m, _ := newMeter(t, Config{})
+	p := start(t, exec.Command(victim(t)))
+	e := p.record(t)
+	held := Held{ID: e.Exe.id(), Runs: true, Digest: evidence.Known(evidence.Digest{Algorithm: Algorithm, Value: []byte("other"), Source: evidence.SourceRead})}
+	e.Held = []Held{{Digest: held.Digest}, held}
+	if d := exeDigest(t, m, &e); d.Reason() != reasonRaced {
+		t.Errorf("the gate saw other bytes: %v", d)
+	}
+	e.Held = e.Held[:1] // of another file
+	own := exeDigest(t, m, &e)
+	known(t, own)
+	p.stop()
+	m.Flush()
+	if d := exeDigest(t, m, &e); d.Reason() != reasonExited {
+		t.Errorf("nothing held, and ended: %v", d)
+	}
+	held.Digest = own
+	e.Held = []Held{held}
+	if d := exeDigest(t, m, &e); known(t, d) != known(t, own) {
+		t.Errorf("ended, and held before: %v", d)
+	}
+	held.Digest = evidence.Unknown[evidence.Digest](reasonDeadline)
+	e.Held = []Held{held}
+	if d := exeDigest(t, m, &e); d.Reason() != reasonExited {
+		t.Errorf("ended, and let go unread: %v", d)
+	}
+	e.Text.Magic, held.Digest = magicOverlay, own
+	e.Held = []Held{held}
+	if d := exeDigest(t, m, &e); known(t, d) != known(t, own) {
+		t.Errorf("what is below the overlay was held: %v", d)
+	}
+}
+
 // The pid of an ended process belongs to another one by now.
 func TestExecOfReusedPID(t *testing.T) {
 	needRoot(t)

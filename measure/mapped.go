@@ -86,7 +86,7 @@ func (i *image) executable(ctx context.Context) error {
 	}
 	defer unix.Close(fd)
 	d, id := i.m.kernelFile(ctx, fd, i.e, &i.overlays, MaxFile)
-	d = i.e.Kernel.confirm(d)
+	d = i.e.confirm(d)
 	i.files = append(i.files, evidence.File{Path: hint(pathOf(fd), evidence.MaxText), ID: id, Digest: d})
 	i.index[id] = 0
 	if _, ok := d.Observed(); !ok {

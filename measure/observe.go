@@ -25,7 +25,7 @@ func (m *Meter) Place(cgroup uint64) Place {
 		return Place{}
 	}
 	p := Place{Cgroup: path, Unit: unitOf(path)}
-	if c := containerOf(path); c != nil {
+	if c, _ := containerOf(path); c != nil {
 		p.Container = c.ID
 	}
 	return p

@@ -296,7 +296,7 @@ func TestContainerOf(t *testing.T) {
 		"/":                                "",
 	} {
 		got := ""
-		if c := containerOf(path); c != nil {
+		if c, _ := containerOf(path); c != nil {
 			pod, _ := c.Pod.Get()
 			got = c.Runtime + "/" + c.ID + "/" + pod
 		}
@@ -317,7 +317,7 @@ func FuzzCgroupPath(f *testing.F) {
 		if !utf8.ValidString(unit) {
 			t.Fatalf("%q: unit %q", path, unit)
 		}
-		if c := containerOf(path); c != nil && len(c.ID) != 64 {
+		if c, _ := containerOf(path); c != nil && len(c.ID) != 64 {
 			t.Fatalf("%q: container %+v", path, c)
 		}
 	})

@@ -92,7 +92,38 @@ func (k *KernelDigest) confirm(d evidence.Value[evidence.Digest]) evidence.Value
 type Held struct {
 	ID     evidence.FileID
 	Digest evidence.Value[evidence.Digest]
-	Script bool // its first line names an interpreter
+	Script bool // its first line names an interpreter, or a handler of binfmt_misc takes it
+	Runs   bool // it is the executable
+}
+
+// confirm holds the digest of the executable against what the kernel, and the
+// exec gate, made of it before it ran.
+func (e *Exec) confirm(d evidence.Value[evidence.Digest]) evidence.Value[evidence.Digest] {
+	d = e.Kernel.confirm(d)
+	for k := range e.Held {
+		if e.Held[k].Runs {
+			return e.Held[k].confirm(d)
+		}
+	}
+	return d
+}
+
+// confirm is for the executable. Where that could not be read any more, what
+// was read before it ran stands for it; where the two differ though nothing
+// shows that the file was changed, it was changed by stealth.
+func (h *Held) confirm(d evidence.Value[evidence.Digest]) evidence.Value[evidence.Digest] {
+	held, ok := h.Digest.Observed()
+	if !ok {
+		return d
+	}
+	switch d.Reason() {
+	case reasonExited, reasonDeadline, reasonTooLarge, reasonUnbound:
+		return h.Digest
+	}
+	if own, clean := d.Get(); clean && own.Algorithm == held.Algorithm && !bytes.Equal(own.Value, held.Value) {
+		return evidence.Unknown[evidence.Digest](reasonRaced)
+	}
+	return d
 }
 
 // OpenedFile is a file that a process opened for reading, one for each version

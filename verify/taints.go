@@ -33,6 +33,7 @@ var taintTable = [...]TaintInfo{
 	{"event-loss", "a record of the kernel about this process was lost", askAgain, false},
 	{"state-lost", "the kernel side had no room to keep the state of this process", askAgain, false},
 	{"generation-overflow", "this process called exec more often than can be counted", restart, false},
+	{"exec-without-verdict", "the program, or what interprets or loads it, was not held and measured before it ran", restart + "; where its file system cannot be held, run it from another", false},
 	{"state-unreadable", "the kernel side's state of this process could not be read", "look at the log of juratd", false},
 	{"sensor-disturbed", "the sensor's own programs or maps were tampered with", "look at the log of juratd; then " + reboot, false},
 

@@ -138,13 +138,13 @@ var doctorStyles = map[doctor.Status]term.Style{
 // showDoctor writes a line for each check, what to do below those that are not
 // well, and at the end what to do first.
 func showDoctor(p *term.Printer, r *doctor.Report) {
-	wide := 0
+	wide, width := 0, p.Width(doctorWidth)
 	for _, c := range r.Checks {
 		wide = max(wide, utf8.RuneCountInString(c.Name))
 	}
 	for _, c := range r.Checks {
 		head := fmt.Sprintf("%-7s  %-*s  ", c.Status, wide, c.Name)
-		for i, line := range fold(c.Text, doctorWidth-len(head)) {
+		for i, line := range term.Fold(c.Text, width-len(head)) {
 			if i == 0 {
 				p.Row(doctorStyles[c.Status], string(c.Status), head[len(c.Status):]+line)
 				continue
@@ -152,7 +152,7 @@ func showDoctor(p *term.Printer, r *doctor.Report) {
 			p.Line("%*s%s", len(head), "", line)
 		}
 		for _, hint := range strings.Split(c.Hint, "\n") {
-			for i, line := range fold(hint, doctorWidth-12) {
+			for i, line := range term.Fold(hint, width-12) {
 				p.Line("         %s %s", map[bool]string{true: "->", false: "  "}[i == 0], line)
 			}
 		}
@@ -168,25 +168,8 @@ func showDoctor(p *term.Printer, r *doctor.Report) {
 	p.Styled(style, "%d ok, %s, %d bad, %d unknown", r.Count(doctor.OK), plural(r.Count(doctor.Warn), "warning"), r.Count(doctor.Bad), r.Count(doctor.Unknown))
 	if c, some := r.Next(); some {
 		first, _, _ := strings.Cut(c.Hint, "\n")
-		for i, line := range fold("next: "+c.Name+": "+first, doctorWidth-6) {
+		for i, line := range term.Fold("next: "+c.Name+": "+first, width-6) {
 			p.Line("%s%s", map[bool]string{false: "      "}[i == 0], line)
 		}
 	}
-}
-
-// fold breaks a text between words into lines of at most width characters; a
-// longer word has a line of its own. No text has no line.
-func fold(text string, width int) []string {
-	var lines []string
-	length := 0
-	for _, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		if len(lines) > 0 && length+1+n <= width {
-			lines[len(lines)-1] += " " + word
-			length += 1 + n
-			continue
-		}
-		lines, length = append(lines, word), n
-	}
-	return lines
 }

@@ -135,17 +135,3 @@ func TestDoctorAsksJuratd(t *testing.T) {
 	status.BrokerState = "unreachable: no route"
 	ask("broker unreachable: no route\n         -> 'jurat status'")
 }
-
-func TestFold(t *testing.T) {
-	for _, c := range []struct {
-		text  string
-		width int
-		want  string
-	}{
-		{"", 10, ""}, {"a b c", 3, "a b|c"}, {"abcdef g", 3, "abcdef|g"}, {"ab  cd", 5, "ab cd"}, {"äö ü", 4, "äö ü"},
-	} {
-		if got := strings.Join(fold(c.text, c.width), "|"); got != c.want {
-			t.Errorf("%q: %q, want %q", c.text, got, c.want)
-		}
-	}
-}

@@ -185,12 +185,14 @@ func showBlind(p *term.Printer, x *local.Explanation) {
 		return
 	}
 	section(p, "Not seen on this host (tier %s)", x.Tier)
+	var fields []term.Field
 	for _, reason := range order {
-		p.Line("  %s: %s", reason, strings.Join(why[reason], ", "))
+		fields = append(fields, term.Field{Label: reason, Value: strings.Join(why[reason], ", ")})
 		if remedy := remedies[reason]; remedy != "" {
-			p.Styled(term.Dim, "    what it would take: %s", remedy)
+			fields = append(fields, term.Field{Value: "it would take " + remedy, Style: term.Dim})
 		}
 	}
+	p.Fields("  ", fields...)
 }
 
 // remedies are what it takes that a signal is seen, by the reason for which it
@@ -200,6 +202,9 @@ var remedies = map[string]string{
 	"no-tracepoint":   "a kernel with that tracepoint (CONFIG_FTRACE_SYSCALLS, CONFIG_MODULES)",
 	"kernel-too-old":  "a newer kernel",
 	"no-lsm":          "bpf in the kernel's lsm= at start",
+	"tier-trampoline": "bpf in the kernel's lsm= at start",
+	"no-digest":       "an IMA policy that measures what runs, or files with fs-verity",
+	"no-tracefs":      "tracefs on /sys/kernel/tracing",
 }
 
 // conclusion is what to expect of a broker as far as the host can tell, and
@@ -215,8 +220,11 @@ func conclusion(x *local.Explanation, unclean []string) (expect string, next []s
 		return "A broker will say no: it is tainted (" + strings.Join(taintNames(s), ", ") + "), and stays so.",
 			[]string{"find out who did that, then start the process anew", events}
 	case len(unclean) > 0:
-		return "A broker will say no as long as the look is not clean: " + strings.Join(unclean, "; ") + ".",
-			[]string{"start the process anew, from files that are what they should be", events}
+		next = []string{"start the process anew, from files that are what they should be", events}
+		if host := hostTaints(x); len(host) > 0 {
+			next = append([]string{"find out who did that to the host (" + strings.Join(host, ", ") + "): 'journalctl -u juratd --grep tainted'"}, next...)
+		}
+		return "A broker will say no as long as the look is not clean: " + strings.Join(unclean, "; ") + ".", next
 	case s.Standing == local.StandingUnknown:
 		return "A broker will say no: its program has no digest (" + s.Digest.Reason() + ").", []string{"start it anew while juratd runs"}
 	case s.Standing == local.StandingSeen:
@@ -232,4 +240,16 @@ func conclusion(x *local.Explanation, unclean []string) (expect string, next []s
 	}
 	return "Nothing that this host sees stands in its way; which digests and which context are accepted, the broker knows.",
 		append(next, "when it was refused, 'jurat why TXN' says what was expected; TXN is in the refusal")
+}
+
+// hostTaints are the taints a look shows that are not the process's own.
+func hostTaints(x *local.Explanation) []string {
+	var out []string
+	own := taintNames(&x.Summary)
+	for _, t := range x.State.Taints {
+		if !slices.Contains(own, t) {
+			out = append(out, t)
+		}
+	}
+	return out
 }

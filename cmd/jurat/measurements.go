@@ -61,12 +61,12 @@ func (a *app) showMeasurements(p *term.Printer, out *measurementsJSON) {
 			digest, source = prefix(d.Value.String(), 12), d.Source
 		}
 		rows = append(rows, []term.Cell{
-			{Text: digest}, {Text: source}, {Text: bytesText(f.ID.Size)}, {Text: a.age(f.FirstSeen)}, {Text: a.age(f.LastUsed)}, {Text: fmt.Sprint(f.Uses)}, {Text: f.Path},
+			{Text: digest}, {Text: source}, {Text: bytesText(f.ID.Size)}, {Text: a.age(f.FirstSeen)}, {Text: a.age(f.LastUsed)}, {Text: fmt.Sprint(f.Uses)}, {Text: f.Path, Tail: true},
 		})
 	}
 	p.List([]term.Column{
 		{Title: "DIGEST"}, {Title: "HOW"}, {Title: "SIZE"}, {Title: "FIRST"}, {Title: "LAST"}, {Title: "USES"},
-		{Title: "PATH", Give: true, Tail: true},
+		{Title: "PATH", Least: 20},
 	}, rows)
 	p.Styled(term.Dim, "%d of %d files", len(out.Files), out.Known)
 	if out.More {

@@ -258,3 +258,17 @@ func TestExplainSaysWhatToExpect(t *testing.T) {
 func settle(x *local.Explanation) {
 	x.State.Taints, x.State.Changed = nil, evidence.Known[[]string](nil)
 }
+
+// TestHostTaints: what spoilt the host is not blamed on the process, and what
+// spoilt the process not on the host.
+func TestHostTaints(t *testing.T) {
+	x := &local.Explanation{Summary: local.Process{Standing: local.StandingKnown}}
+	x.State = evidence.State{Alive: true, Taints: []string{"bpf-loaded"}}
+	if _, next := conclusion(x, uncleanLook(&x.State)); !strings.Contains(next[0], "to the host (bpf-loaded)") {
+		t.Errorf("a tainted host: %q", next)
+	}
+	x.State.Taints, x.Summary.Taints = []string{"traced"}, []local.Spoilt{{Name: "traced"}}
+	if _, next := conclusion(x, uncleanLook(&x.State)); strings.Contains(strings.Join(next, " "), "host") {
+		t.Errorf("a tainted process: %q", next)
+	}
+}

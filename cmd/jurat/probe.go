@@ -99,11 +99,9 @@ func clean(c *doctor.Capability) {
 // showProbe writes the facts, then a line for each signal.
 func showProbe(p *term.Printer, c *doctor.Capability) {
 	fact := func(name string, style term.Style, text string) {
-		for i, line := range fold(text, doctorWidth-14) {
-			if i > 0 {
-				name = ""
-			}
-			p.Line("%-12s  %s", name, p.Paint(style, line))
+		for _, line := range term.Fold(text, p.Width(doctorWidth)-14) {
+			p.Spans(term.Cell{Text: fmt.Sprintf("%-12s  ", name)}, term.Cell{Text: line, Style: style})
+			name = ""
 		}
 	}
 	btf := map[bool]string{true: "with BTF", false: "without BTF"}[c.BTF]
@@ -121,14 +119,18 @@ func showProbe(p *term.Printer, c *doctor.Capability) {
 	fact("ftrace", map[string]term.Style{"off": term.Red}[c.Ftrace], c.Ftrace)
 	fact("bpffs", "", orWord(c.BPFFS, "not mounted: the sensor ends with juratd"))
 	fact("exec gate", "", orWord(c.ExecGateWhy, "possible"))
-	fact("lacking", term.Yellow, orWord(strings.Join(c.Capabilities, " "), "no capability"))
+	if len(c.Capabilities) > 0 {
+		fact("capabilities", term.Yellow, "juratd wants "+strings.Join(c.Capabilities, " ")+", and this process lacks them")
+	}
 	p.Blank()
-	rows := make([][]term.Cell, len(c.Signals))
+	signals, seen := make([]term.Field, len(c.Signals)), 0
 	for i, s := range c.Signals {
-		rows[i] = []term.Cell{{Text: s.Name}, {Text: "unknown(" + s.Reason + ")", Style: term.Yellow}}
+		signals[i] = term.Field{Label: s.Name, Value: "unknown(" + s.Reason + ")", Style: term.Yellow}
 		if s.By != "" {
-			rows[i][1] = term.Cell{Text: s.By}
+			signals[i] = term.Field{Label: s.Name, Value: s.By}
+			seen++
 		}
 	}
-	p.Table("", []string{"SIGNAL", "SEEN BY"}, rows)
+	p.Fields("", signals...)
+	p.Styled(term.Dim, "sees %d of %d signals", seen, len(signals))
 }

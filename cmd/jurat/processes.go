@@ -232,12 +232,12 @@ func (a *app) showProcesses(p *term.Printer, out *psJSON, most int) {
 		}
 		rows = append(rows, []term.Cell{
 			{Text: fmt.Sprint(q.Instance.PID)}, {Text: a.userName(q.UID)}, {Text: q.Standing, Style: style},
-			why, {Text: dash(place(q))}, {Text: a.age(q.At)}, {Text: program(q)},
+			why, {Text: dash(place(q))}, {Text: a.age(q.At)}, {Text: program(q), Tail: q.Script != "" || len(q.Arguments) < 2},
 		})
 	}
 	p.List([]term.Column{
-		{Title: "PID"}, {Title: "USER", Give: true}, {Title: "STANDING"}, {Title: "DIGEST/WHY", Give: true}, {Title: "UNIT", Give: true},
-		{Title: "AGE"}, {Title: "PROGRAM", Give: true, Tail: true},
+		{Title: "PID"}, {Title: "USER", Least: 8}, {Title: "STANDING"}, {Title: "DIGEST/WHY", Least: 16}, {Title: "UNIT", Least: 12},
+		{Title: "AGE"}, {Title: "PROGRAM", Least: 24},
 	}, rows)
 	if hidden := len(out.Processes) - len(rows); hidden > 0 {
 		p.Spans(term.Cell{Text: fmt.Sprintf("and %d more", hidden), Style: term.Dim})

@@ -33,7 +33,7 @@ type trial struct {
 	policy    verify.Policy
 	at        time.Time
 	reference *verify.Reference // nil: no appraisal
-	expected  string            // of a vector: "ok" or a code
+	expected  string            // of a vector: "ok", a code, or the first check that must say no
 }
 
 // readHost reads what 'jurat host export' wrote.

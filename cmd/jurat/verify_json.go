@@ -19,7 +19,7 @@ type verifyJSON struct {
 	Bytes     int                `json:"bytes"`
 	Digest    string             `json:"digest"`
 	At        time.Time          `json:"at"`
-	Expected  string             `json:"expected,omitempty"` // of a vector: ok, or the code that must be the answer
+	Expected  string             `json:"expected,omitempty"` // of a vector: ok, the code that must be the answer, or the first check that must say no
 	Rejection *verify.Rejection  `json:"rejection"`          // null: genuine
 	Stations  []stepJSON         `json:"stations"`
 	Host      *provedHost        `json:"host"` // null, as all that follows, unless genuine

@@ -52,12 +52,19 @@ func TestVerifyVectors(t *testing.T) {
 			t.Errorf("%s: %v, %s", file, err, errs)
 			continue
 		}
+		refused := refusedChecks(&got)
 		said := "ok"
-		if got.Rejection != nil {
+		switch {
+		case got.Rejection != nil:
 			said = string(got.Rejection.Code)
+		case len(refused) > 0:
+			said = refused[0]
 		}
 		if said != want || (code == 0) != (want == "ok") || got.OK != (want == "ok") {
 			t.Errorf("%s: exit %d, %s, want %s", file, code, said, want)
+		}
+		if must := vectorLine(t, file, "refused"); strings.Join(refused, " ") != must {
+			t.Errorf("%s: no from %v, want it from %s", file, refused, must)
 		}
 		failed := 0
 		for _, s := range got.Stations {
@@ -65,10 +72,39 @@ func TestVerifyVectors(t *testing.T) {
 				failed++
 			}
 		}
-		if len(got.Stations) != len(stations) || (failed == 1) != (want != "ok") {
+		if len(got.Stations) != len(stations) || (failed == 1) != (got.Rejection != nil) {
 			t.Errorf("%s: %d of %d stations, %d failed", file, len(got.Stations), len(stations), failed)
 		}
 	}
+}
+
+// refusedChecks are the checks that said no to the first request.
+func refusedChecks(v *verifyJSON) (names []string) {
+	if len(v.Requests) == 0 {
+		return nil
+	}
+	for _, c := range v.Requests[0].Checks {
+		if !c.OK {
+			names = append(names, string(c.Attestor)+"/"+c.Check)
+		}
+	}
+	return names
+}
+
+// vectorLine returns a line of a vector's head; "" where it has none.
+func vectorLine(t *testing.T, file, key string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, _ := strings.Cut(string(data), "\n\n")
+	for line := range strings.SplitSeq(head, "\n") {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // TestStations: every code belongs to a group, in the order of package verify.

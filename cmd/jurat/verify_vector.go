@@ -52,6 +52,7 @@ var vectorKeys = map[string]func(*trial, string) error{
 	"check":   func(*trial, string) error { return nil },
 	"comment": func(*trial, string) error { return nil },
 	"next":    func(*trial, string) error { return nil },
+	"refused": func(*trial, string) error { return nil },
 
 	"now":     func(t *trial, s string) error { return setTime(&t.at, s) },
 	"broker":  func(t *trial, s string) error { t.challenge.Broker = s; return nil },
@@ -82,6 +83,13 @@ var vectorKeys = map[string]func(*trial, string) error{
 		err := json.Unmarshal([]byte(s), &kept)
 		t.host.IMA = verify.NewIMAList(kept.Position, kept.Files)
 		return err
+	},
+
+	"reference": func(t *trial, s string) error {
+		t.reference = new(verify.Reference)
+		strict := json.NewDecoder(strings.NewReader(s))
+		strict.DisallowUnknownFields()
+		return strict.Decode(t.reference)
 	},
 
 	"pcrs":           func(t *trial, s string) error { return setNumbers(&t.policy.PCRs, s) },

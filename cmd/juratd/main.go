@@ -25,12 +25,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/jurat-dev/jurat/agent"
 	"github.com/jurat-dev/jurat/agent/local"
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
+	"github.com/jurat-dev/jurat/gate"
 )
 
 // version is set by the linker.
@@ -63,6 +65,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = enrol(ctx, args[1:], stdout, stderr)
 	case len(args) > 0 && args[0] == "uninstall":
 		err = uninstall(args[1:], stdout, stderr)
+	case slices.Equal(args, []string{gate.HolderCommand}):
+		err = agent.HoldExecs()
 	case len(args) > 0 && args[0] == "man":
 		err = man(ctx, args[1:], stdout, stderr)
 	default:
@@ -166,6 +170,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var anchoring anchorFlags
 	anchoring.add(f)
 	inputs := f.String("inputs", agent.DefaultInputs, "`DIR` that declares what units read besides code; \"\": none")
+	gated := f.Bool("gate", false, "hold each exec on the host until its files are measured")
 	showVersion := f.Bool("version", false, "print the version and end")
 	if err := parse(f, args, stderr, serveUsage); err != nil {
 		return err
@@ -190,7 +195,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	err = agent.Run(ctx, agent.Config{
 		State: o.state, Socket: *socket, TPM: o.tpm, Broker: o.broker, RootCAs: roots, RingBytes: *ring,
 		Anchor: anchor, BootLog: anchoring.bootLog, OSLog: anchoring.osLog, IMAList: anchoring.imaList,
-		Inputs:  *inputs,
+		Inputs: *inputs, Gate: *gated,
 		Version: version, Limits: agent.DefaultLimits(), Logger: logger,
 		Ready: func() { notify("READY=1\nSTATUS=answering on " + *socket) },
 	})

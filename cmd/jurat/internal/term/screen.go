@@ -123,13 +123,10 @@ func hasText(spans []Cell) bool {
 // Column is one column of a list.
 type Column struct {
 	Title string
-	// Give says that its texts may be cut to make the list fit the screen: at
-	// the end, or with Tail at the start, where the end says more.
-	Give, Tail bool
+	// Least, where it is not 0, is how few columns of the screen its texts may be
+	// cut to: at their end, or at their start where the cell says so.
+	Least int
 }
-
-// narrowest is what a column that gives keeps at least.
-const narrowest = 10
 
 // List writes rows under titles, cut to fit the screen.
 func (p *Printer) List(columns []Column, rows [][]Cell) {
@@ -146,10 +143,10 @@ func (p *Printer) List(columns []Column, rows [][]Cell) {
 		}
 	}
 	p.squeeze(columns, widths)
-	line := func(text func(i int) string, style func(i int) Style) {
+	line := func(text func(i int) string, style func(i int) Style, tail func(i int) bool) {
 		var b strings.Builder
-		for i, c := range columns {
-			t := p.cut(text(i), widths[i], c.Tail)
+		for i := range columns {
+			t := p.cut(text(i), widths[i], tail(i))
 			b.WriteString(p.Paint(style(i), t))
 			if i < len(columns)-1 {
 				b.WriteString(strings.Repeat(" ", widths[i]-Columns(t)+2))
@@ -157,14 +154,14 @@ func (p *Printer) List(columns []Column, rows [][]Cell) {
 		}
 		p.write(strings.TrimRight(b.String(), " ") + "\n")
 	}
-	line(func(i int) string { return columns[i].Title }, func(int) Style { return Dim })
+	line(func(i int) string { return columns[i].Title }, func(int) Style { return Dim }, func(int) bool { return false })
 	for n, row := range rows {
-		line(func(i int) string { return texts[n][i] }, func(i int) Style { return row[i].Style })
+		line(func(i int) string { return texts[n][i] }, func(i int) Style { return row[i].Style }, func(i int) bool { return row[i].Tail })
 	}
 }
 
-// squeeze takes columns from the widest of those that give, until all fit or
-// none gives any more.
+// squeeze takes room from the column that has most above its least, until all
+// fit or none gives any more.
 func (p *Printer) squeeze(columns []Column, widths []int) {
 	if p.screen.Columns == 0 {
 		return
@@ -174,17 +171,42 @@ func (p *Printer) squeeze(columns []Column, widths []int) {
 		excess += w
 	}
 	for ; excess > 0; excess-- {
-		widest := -1
+		richest, most := -1, 0
 		for i, c := range columns {
-			if c.Give && widths[i] > max(narrowest, Columns(c.Title)) && (widest < 0 || widths[i] > widths[widest]) {
-				widest = i
+			if spare := widths[i] - max(c.Least, Columns(c.Title)); c.Least > 0 && spare > most {
+				richest, most = i, spare
 			}
 		}
-		if widest < 0 {
+		if richest < 0 {
 			return
 		}
-		widths[widest]--
+		widths[richest]--
 	}
+}
+
+// Width returns how many columns lines may have: most, or what the screen has.
+func (p *Printer) Width(most int) int {
+	if p.screen.Columns > 0 {
+		return min(most, p.screen.Columns)
+	}
+	return most
+}
+
+// Fold breaks a text between words into lines of at most width columns; a
+// longer word has a line of its own. No text has no line.
+func Fold(text string, width int) []string {
+	var lines []string
+	length := 0
+	for _, word := range strings.Fields(text) {
+		n := Columns(word)
+		if len(lines) > 0 && length+1+n <= width {
+			lines[len(lines)-1] += " " + word
+			length += 1 + n
+			continue
+		}
+		lines, length = append(lines, word), n
+	}
+	return lines
 }
 
 // Frame puts a text over what the terminal shows, from the top left corner on,

@@ -100,6 +100,7 @@ func escaped(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 type Cell struct {
 	Text  string
 	Style Style
+	Tail  bool // its end says more than its start: a list cuts it there
 }
 
 // Printer writes for people. The first error of the writer sticks, and nothing
@@ -157,7 +158,7 @@ type Field struct {
 }
 
 // Fields writes labels and values in two columns. Fields without a value are
-// left out.
+// left out. On a screen, values go on in further lines, between words.
 func (p *Printer) Fields(indent string, fields ...Field) {
 	width := 0
 	for _, f := range fields {
@@ -166,8 +167,19 @@ func (p *Printer) Fields(indent string, fields ...Field) {
 		}
 	}
 	for _, f := range fields {
-		if f.Value != "" {
-			p.write(indent + p.Paint(Dim, f.Label) + pad(f.Label, width) + "  " + p.Paint(f.Style, f.Value) + "\n")
+		if f.Value == "" {
+			continue
+		}
+		p.write(indent + p.Paint(Dim, f.Label) + pad(f.Label, width) + "  ")
+		lines := []string{f.Value}
+		if p.screen.Columns > 0 {
+			lines = Fold(Clean(f.Value), p.screen.Columns-len(indent)-width-2)
+		}
+		for i, line := range lines {
+			if i > 0 {
+				p.write(strings.Repeat(" ", len(indent)+width+2))
+			}
+			p.write(p.Paint(f.Style, line) + "\n")
 		}
 	}
 }
@@ -176,7 +188,7 @@ func (p *Printer) Fields(indent string, fields ...Field) {
 func (p *Printer) Table(indent string, header []string, rows [][]Cell) {
 	head := make([]Cell, len(header))
 	for i, h := range header {
-		head[i] = Cell{h, Dim}
+		head[i] = Cell{Text: h, Style: Dim}
 	}
 	all := append([][]Cell{head}, rows...)
 	width := make([]int, len(header))

@@ -39,7 +39,7 @@ func TestCleanJSON(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	rows := [][]Cell{{{"1", Plain}, {"denied", Red}, {"x", Plain}}, {{"100", Plain}, {"allöwed", Green}, {"\x1b[0m", Plain}}}
+	rows := [][]Cell{{{Text: "1"}, {Text: "denied", Style: Red}, {Text: "x"}}, {{Text: "100"}, {Text: "allöwed", Style: Green}, {Text: "\x1b[0m"}}}
 	for color, want := range map[bool]string{
 		false: "  N    SAID     WHY\n  1    denied   x\n  100  allöwed  \\u{1b}[0m\n",
 		true: "  \x1b[2mN\x1b[0m    \x1b[2mSAID\x1b[0m     \x1b[2mWHY\x1b[0m\n  1    \x1b[31mdenied\x1b[0m   x\n" +
