@@ -39,7 +39,10 @@ type options struct {
 	jobs  int
 }
 
-const page = "docs/kernels.md"
+const (
+	page   = "docs/kernels.md"
+	ownRow = "development"
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -148,7 +151,7 @@ func ownKernel(ctx context.Context, work string) (*result, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("not root: " + page + " has a row for this machine's kernel, and is not written without")
 	}
-	jurat := filepath.Join(work, "root/usr/bin/jurat")
+	jurat := filepath.Join(work, "root/jurat/bin/jurat")
 	out, err := exec.CommandContext(ctx, jurat, "probe", "--json").Output()
 	if err != nil {
 		return nil, fmt.Errorf("jurat probe on this machine: %w", err)
@@ -157,7 +160,7 @@ func ownKernel(ctx context.Context, work string) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &result{kernel: "this", release: p.Kernel, row: row{name: "development"}, probe: p}, nil
+	return &result{kernel: "this", release: p.Kernel, row: row{name: ownRow}, probe: p}, nil
 }
 
 func keepConsoles(plan []*guest, dir string) error {

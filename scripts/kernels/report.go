@@ -43,7 +43,8 @@ To see the table of another kernel: ` + "`sudo jurat probe`" + `.
 
 Rows: *stock* is the kernel as the distribution ships it; *ftrace-off* after ` + "`sysctl kernel.ftrace_enabled=0`" + `, which
 silences LSM programs and trampolines without a trace in them; *ima-policy* with an IMA policy that measures
-programs; *no-bpf-in-lsm* booted with ` + "`lsm=landlock,lockdown,yama,integrity,apparmor`" + `, as Ubuntu boots; *development*
+programs; *attacks* a whole jurat, with a software TPM and a broker, attacked with what the tracepoint tier misses or
+sees by its looks alone; *no-bpf-in-lsm* booted with ` + "`lsm=landlock,lockdown,yama,integrity,apparmor`" + `, as Ubuntu boots; *development*
 is the kernel that jurat is developed on, which takes no LSM program and no trampoline.
 
 `
@@ -52,14 +53,14 @@ is the kernel that jurat is developed on, which takes no LSM program and no tram
 func matrix(all []*result) string {
 	var b strings.Builder
 	b.WriteString(matrixIntro)
-	b.WriteString("| kernel | row | tier | why no better tier | signals seen | tests passed |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| kernel | row | tier | why no better tier | signals seen | tests passed | attacks refused |\n|---|---|---|---|---|---|---|\n")
 	for _, r := range all {
 		seen, unknown := r.probe.counts()
-		tests := fmt.Sprint(r.pass)
-		if r.pass == 0 {
-			tests = "run by `make test`"
+		tests, refused := dash(count(r.pass)), dash(count(r.refused))
+		if r.row.name == ownRow {
+			tests, refused = "by `make test`", "by `make redteam`"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d of %d | %s |\n", r.release, r.row.name, r.probe.Tier, dash(r.probe.betterThan()), seen, seen+unknown, tests)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d of %d | %s | %s |\n", r.release, r.row.name, r.probe.Tier, dash(r.probe.betterThan()), seen, seen+unknown, tests, refused)
 	}
 	b.WriteString("\n## Unknown, and why\n\nSignals that are not here are seen in every row.\n\n| signal |")
 	for _, r := range all {
@@ -105,6 +106,13 @@ func hooksOfTiers(all []*result) string {
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+func count(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
 }
 
 func dash(s string) string {

@@ -27,7 +27,7 @@ const (
 	approver = "alice@example.test"
 	user     = 61001
 	python   = "/usr/bin/python3"
-	patience = 2 * time.Minute // for one attack
+	patience = 5 * time.Minute // for one attack, also in an emulated kernel
 )
 
 // field is where the attacks take place.
