@@ -74,10 +74,10 @@ func newCluster(t testing.TB, n int) *cluster {
 	}
 	c.maker = testbundle.NewMaker(t, c.clock.now())
 	c.must(os.WriteFile(c.roots, append(pemOf(c.maker.Root.Raw), pemOf(c.maker.Intermediate.Raw)...), 0o600))
-	balancer := httptest.NewServer(&httputil.ReverseProxy{Director: c.direct, Transport: &http.Transport{MaxIdleConnsPerHost: 128}, ErrorLog: log.New(io.Discard, "", 0)})
+	balancer := httptest.NewServer(&httputil.ReverseProxy{Rewrite: c.direct, Transport: &http.Transport{MaxIdleConnsPerHost: 128}, ErrorLog: log.New(io.Discard, "", 0)})
 	t.Cleanup(balancer.Close)
 	c.url = balancer.URL
-	admin := httptest.NewServer(&httputil.ReverseProxy{Director: func(r *http.Request) { r.URL.Scheme, r.URL.Host = "http", "admin" }, Transport: &http.Transport{
+	admin := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "admin" }, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", c.members[0].admin())
 		}}})
@@ -94,14 +94,14 @@ func newCluster(t testing.TB, n int) *cluster {
 	return c
 }
 
-func (c *cluster) direct(r *http.Request) {
+func (c *cluster) direct(r *httputil.ProxyRequest) {
 	var m *member
 	for range c.members { // a balancer notices who is away, a little late
 		if m = c.members[c.next.Add(1)%uint64(len(c.members))]; m.serves.Load() {
 			break
 		}
 	}
-	r.URL.Scheme, r.URL.Host = "http", m.address
+	r.Out.URL.Scheme, r.Out.URL.Host = "http", m.address
 }
 
 // join starts a broker with the keys of the first.

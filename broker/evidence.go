@@ -236,10 +236,8 @@ func (b *Broker) accept(ctx context.Context, s *submission) (*evidenceAnswer, *o
 		if err := b.endEpoch(tx, s); err != nil {
 			return err
 		}
-		for _, row := range rows {
-			if err := tx.AddEvidence(row); err != nil {
-				return err
-			}
+		if err := tx.AddEvidence(rows...); err != nil {
+			return err
 		}
 		for _, denial := range denials {
 			if err := b.append(tx, denial); err != nil {

@@ -30,6 +30,9 @@ func (b *Broker) settle(tx *store.Tx, x *exchange, stale bool) (*oauth.Error, er
 	if stale {
 		return x.stale("reference", "one of at most "+referenceLife.String(), "an older one"), nil
 	}
+	if err := tx.Ahead(x.reads); err != nil {
+		return nil, err
+	}
 	if refusal, err := sameEpoch(tx, x); refusal != nil || err != nil {
 		return refusal, err
 	}
@@ -51,6 +54,20 @@ func (b *Broker) settle(tx *store.Tx, x *exchange, stale bool) (*oauth.Error, er
 		return refusal, err
 	}
 	return b.spend(tx, x)
+}
+
+// reads is what settling reads, to be fetched at once.
+func (x *exchange) reads(r *store.Reader) {
+	_, _ = r.HostByID(x.record.Host)
+	_, _ = r.Document(store.KindWorkload, x.record.Workload)
+	_, _ = r.Document(store.KindMachine, x.record.Documents.Machine)
+	if x.approval != nil {
+		_, _ = readApproval(r, x.approval.row)
+		_, _ = r.Delegation(x.approval.row.ID)
+		if o := x.approval.standing.Delegation(); o != nil {
+			_, _ = r.Approver(o.Approver.Issuer, o.Approver.Subject)
+		}
+	}
 }
 
 func (x *exchange) stale(check, expected, observed string) *oauth.Error {
@@ -191,6 +208,11 @@ func (x *exchange) unusable(state store.State, early bool) *oauth.Error {
 // spend takes one use and writes down the token that will be signed.
 func (b *Broker) spend(tx *store.Tx, x *exchange) (*oauth.Error, error) {
 	r := &x.record
+	o := x.approval.standing.Delegation()
+	human, err := pseudonym(tx, o.Approver)
+	if err != nil {
+		return nil, err
+	}
 	left, err := tx.UseDelegation(r.ID, r.Host+" "+r.Instance, x.now)
 	var unusable *store.Unusable
 	if errors.As(err, &unusable) {
@@ -200,14 +222,9 @@ func (b *Broker) spend(tx *store.Tx, x *exchange) (*oauth.Error, error) {
 		return nil, err
 	}
 	x.left = left
-	o := x.approval.standing.Delegation()
 	x.life = lifetime(r, o, x.now)
 	jti := secretDigest(x.jti)
 	x.decision.entry.JTI = digestBytes(jti)
-	human, err := pseudonym(tx, o.Approver)
-	if err != nil {
-		return nil, err
-	}
 	x.decision.entry.Human = human
 	x.decision.why.Title, x.decision.why.Type = "a token was issued", "https://jurat.dev/problems/none"
 	err = tx.AddToken(store.Token{

@@ -85,6 +85,12 @@ func (b *Broker) postToken(w http.ResponseWriter, r *http.Request) *oauth.Error 
 // and verifies the signatures under it, at every issuance.
 func (b *Broker) prepare(ctx context.Context, x *exchange) *oauth.Error {
 	err := b.store.View(ctx, func(r *store.Reader) error {
+		if err := r.Ahead(func(r *store.Reader) {
+			_, _ = r.DelegationByD(x.asked.D)
+			_, _ = readApproval(r, store.Delegation{D: x.asked.D})
+		}); err != nil {
+			return err
+		}
 		row, err := r.DelegationByD(x.asked.D)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil

@@ -33,6 +33,7 @@ import (
 	"github.com/jurat-dev/jurat/broker/internal/testbundle"
 	"github.com/jurat-dev/jurat/broker/keys"
 	"github.com/jurat-dev/jurat/broker/store"
+	"github.com/jurat-dev/jurat/broker/store/postgres"
 	"github.com/jurat-dev/jurat/broker/store/sqlite"
 	"github.com/jurat-dev/jurat/ek"
 	"github.com/jurat-dev/jurat/evidence"
@@ -101,11 +102,15 @@ type world struct {
 	alice    ssh.Signer
 	key      *ecdsa.PrivateKey
 	chips    int
+	postgres string // where the store is; "": SQLite in data
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldIn(t, "") }
+
+// newWorldIn has the store in a PostgreSQL, unless its URL is "".
+func newWorldIn(t testing.TB, postgres string) *world {
 	t.Helper()
-	w := &world{t: t, clock: &clock{t: time.Unix(1795435200, 123e6)}, logs: &buffer{}, data: filepath.Join(t.TempDir(), "data")}
+	w := &world{t: t, postgres: postgres, clock: &clock{t: time.Unix(1795435200, 123e6)}, logs: &buffer{}, data: filepath.Join(t.TempDir(), "data")}
 	w.maker = testbundle.NewMaker(t, w.clock.now())
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.b.Public().ServeHTTP(rw, r) }))
 	w.url = "http://" + server.Listener.Addr().String()
@@ -132,7 +137,11 @@ func (w *world) open() {
 	w.must(err)
 	w.log, err = audit.NewSigner(origin, k.Log)
 	w.must(err)
-	w.store, err = sqlite.Open(context.Background(), filepath.Join(w.data, "broker.db"), w.log, w.clock.now())
+	if w.postgres != "" {
+		w.store, err = postgres.Open(context.Background(), w.postgres, w.log, w.clock.now())
+	} else {
+		w.store, err = sqlite.Open(context.Background(), filepath.Join(w.data, "broker.db"), w.log, w.clock.now())
+	}
 	w.must(err)
 	w.t.Cleanup(func() { w.store.Close() })
 	roots := filepath.Join(w.t.TempDir(), "roots.pem")

@@ -97,7 +97,7 @@ func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
 		s.Unmeasured, s.Missing = evidence.Unknown[uint64](reasonRaced), evidence.Unknown[[]string](reasonRaced)
 		return
 	}
-	if exec.anonymous || again.anonymous {
+	if p.anonymous = p.anonymous || exec.anonymous || again.anonymous; p.anonymous {
 		s.Taints = append(slices.Clip(s.Taints), taintAnonymous)
 	}
 	s.Unmeasured, s.Missing = evidence.Known(l.unmeasured), evidence.Known(l.missing)

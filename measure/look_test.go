@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jurat-dev/jurat/evidence"
+	"github.com/jurat-dev/jurat/internal/require"
 )
 
 func TestLookAtGeneration(t *testing.T) {
@@ -224,6 +225,33 @@ func TestLookAtAnonymousCode(t *testing.T) {
 		s := m.Look(p.pidfd, pins)
 		if n := value(t, s.Unmeasured); n != 0 || !slices.Equal(s.Taints, []string{taintAnonymous}) || value(t, s.Private) != 0 {
 			t.Errorf("%s: look is %+v", mode, s)
+		}
+	}
+}
+
+// A real JIT compiler at work: what it makes is a taint, and nothing else is
+// held against the program.
+func TestLookAtJIT(t *testing.T) {
+	needRoot(t)
+	luajit, err := exec.LookPath("luajit")
+	require.Need(t, "luajit", err)
+	m, _ := newMeter(t, Config{})
+	p := start(t, exec.Command(luajit, "-e", `
+		local jit, code = require("jit"), 0
+		for round = 1, 1000 do for i = 1, 1000 do code = (code + i * round) % 1021 end end
+		assert(jit.status()); print("ready"); io.stdout:flush()
+		while true do -- ever new code
+			local f = loadstring("local n = 0; for i = 1, 300 do n = n + i % " .. (code % 1021 + 1) .. " end; return n")
+			code = code + f(); f()
+		end`))
+	out, pins := full(t, m, p, p.facts(t))
+	if files, _ := out.Maps.Observed(); len(files) < 3 || !slices.Equal(out.Maps.Taints(), []string{taintAnonymous}) {
+		t.Errorf("maps are %v", out.Maps)
+	}
+	for range 20 {
+		s := m.Look(p.pidfd, pins)
+		if value(t, s.Unmeasured) != 0 || !slices.Equal(s.Taints, []string{taintAnonymous}) || value(t, s.Private) != 0 {
+			t.Errorf("look is %+v", s)
 		}
 	}
 }

@@ -176,6 +176,11 @@ func TestManifestIsWholeOrUnknown(t *testing.T) {
 			try(t, os.Rename(tool, tool+".old"))
 			try(t, os.Symlink(tool+".old", tool))
 		}, reasonReplaced, ""},
+		{"mounted over by somebody else", func(t *testing.T, f *Facts, tool string) {
+			try(t, os.WriteFile(tool+".other", []byte("def send(): return 1\n"), 0o644))
+			try(t, unix.Mount(tool+".other", tool, "", unix.MS_BIND, ""))
+			t.Cleanup(func() { try(t, unix.Unmount(tool, unix.MNT_DETACH)) })
+		}, reasonReplaced, ""},
 		{"written", func(t *testing.T, f *Facts, tool string) { write(t, tool, []byte("def send(): return 2\n")) }, "", taintOpened},
 		{"open for writing", func(t *testing.T, f *Facts, tool string) {
 			w, err := os.OpenFile(tool, os.O_WRONLY, 0)

@@ -6,6 +6,7 @@ package measure
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jurat-dev/jurat/evidence"
 )
@@ -20,8 +21,11 @@ type Pins struct {
 	models   map[[2]uint64]bool            // by device and inode
 	script   *pin
 	inputs   []*pin
-	context  pinnedContext
-	opened   int // files it had opened, all measured or named in the entry
+	// anonymous: it had executable memory without a file. A JIT compiler takes
+	// the right to execute away while it writes, so that one look may see none.
+	anonymous bool
+	context   pinnedContext
+	opened    int // files it had opened, all measured or named in the entry
 	// openedUnknown is why there may have been more; the entry says so.
 	openedUnknown string
 	notes         []Note
@@ -88,6 +92,7 @@ func (m *Meter) code(ctx context.Context, t *target, f *Facts, p *evidence.Proce
 	} else {
 		p.Exe, p.Loader, p.Maps = i.exe(), i.loaderFile(), i.maps()
 		pins.exe, exe = i.files[0].ID, i.files[0].Path
+		pins.anonymous = slices.Contains(i.taints, taintAnonymous)
 		for _, file := range i.files {
 			pins.add(file.ID, file.Path)
 		}

@@ -42,7 +42,7 @@ var taintTable = [...]TaintInfo{
 	{"memory-written-self", "the process wrote over protected memory of its own through /proc/self/mem", restart, false},
 	{"mm-changed", "the process moved the borders of its own memory (prctl PR_SET_MM)", restart, false},
 	{"namespace-changed", "a mount, user or PID namespace or the root was changed after the exec, so that paths mean something else", "enter the namespace before the exec", false},
-	{"mounted-over", "something was mounted where the process looks for its files, after its exec", "mount before the process starts", false},
+	{"mounted-over", "the process mounted, moved or unmounted something after its exec, so that paths may mean something else", "mount before the process starts", false},
 	{"memfd-exec", "the program was run from memory, not from a file", "install the program as a file", false},
 	{"usermode-helper", "the kernel started the program for somebody (core pattern, modprobe)", "start it by its unit", false},
 	{"io-uring", "the process set up io_uring, whose operations not every hook sees", "turn io_uring off for it, or accept the taint", true},

@@ -32,6 +32,16 @@ type Database interface {
 type Conn interface {
 	Exec(query string, args ...any) (rows int64, err error)
 	Query(query string, args ...any) (Rows, error)
+	// Ahead names queries that will be asked. A driver that has to go far for
+	// each answer may fetch them all at once; it gives none of them to a query
+	// that comes after a write to a table in it.
+	Ahead(queries []Question) error
+}
+
+// Question is a query with its arguments.
+type Question struct {
+	Query string
+	Args  []any
 }
 
 // Rows is the answer to a query.
@@ -49,6 +59,7 @@ var errOver = errors.New("transaction is over")
 
 func (closedConn) Exec(string, ...any) (int64, error) { return 0, errOver }
 func (closedConn) Query(string, ...any) (Rows, error) { return nil, errOver }
+func (closedConn) Ahead([]Question) error             { return errOver }
 
 // one runs a query whose answer is one row, or [ErrNotFound].
 func one(c Conn, dest []any, query string, args ...any) error {

@@ -122,23 +122,24 @@ func (tx *Tx) MoveDelegation(id string, from, to State, at time.Time) error {
 // [ErrNotFound].
 func (tx *Tx) UseDelegation(id, instance string, now time.Time) (left uint64, err error) {
 	at := millis(now)
-	err = one(tx.c, []any{counter{&left}}, `SELECT uses_left FROM delegation WHERE id = $1 AND per_instance = 1
-		AND state IN ('approved', 'used') AND not_before <= $2 AND expires > $2
-		AND EXISTS (SELECT 1 FROM delegation_use WHERE delegation = $1 AND instance = $3)`, id, at, instance)
-	if !errors.Is(err, ErrNotFound) {
-		return left, err
-	}
 	err = one(tx.c, []any{counter{&left}}, `UPDATE delegation SET uses_left = uses_left - 1, updated = $2,
 		state = CASE WHEN uses_left = 1 THEN 'used' ELSE state END
 		WHERE id = $1 AND state = 'approved' AND uses_left > 0 AND not_before <= $2 AND expires > $2
-		RETURNING uses_left`, id, at)
+		AND (per_instance = 0 OR NOT EXISTS (SELECT 1 FROM delegation_use u WHERE u.delegation = $1 AND u.instance = $3))
+		RETURNING uses_left`, id, at, instance)
+	if err == nil {
+		_, err = tx.c.Exec(`INSERT INTO delegation_use (delegation, instance, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, id, instance, at)
+		return left, err
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return 0, err
+	}
+	err = one(tx.c, []any{counter{&left}}, `SELECT uses_left FROM delegation WHERE id = $1 AND per_instance = 1
+		AND state IN ('approved', 'used') AND not_before <= $2 AND expires > $2
+		AND EXISTS (SELECT 1 FROM delegation_use u WHERE u.delegation = $1 AND u.instance = $3)`, id, at, instance)
 	if errors.Is(err, ErrNotFound) {
 		return 0, tx.unusable(id, now)
 	}
-	if err != nil {
-		return 0, err
-	}
-	_, err = tx.c.Exec(`INSERT INTO delegation_use (delegation, instance, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, id, instance, at)
 	return left, err
 }
 

@@ -83,9 +83,9 @@ func (tx *Tx) Append(entry *audit.Entry, explanation []byte) (index uint64, err 
 
 // Rows of the log go in together.
 var (
-	leafRows        = newInserter("log_leaf (idx, txn, entry)", 3)
-	explanationRows = newInserter("explanation (idx, txn, body)", 3)
-	hashRows        = newInserter("log_hash (idx, hash)", 2)
+	leafRows        = newInserter("log_leaf (idx, txn, entry)", 3, "")
+	explanationRows = newInserter("explanation (idx, txn, body)", 3, "")
+	hashRows        = newInserter("log_hash (idx, hash)", 2, "")
 )
 
 // seal stores the new entries, the hashes that they complete, and the signed
@@ -118,9 +118,13 @@ func (l *logWriter) seal(signer Signer) error {
 	for i := range fresh {
 		hashes = append(hashes, base+int64(i), fresh[i][:])
 	}
-	err := errors.Join(leafRows.insert(l.c, leaves), explanationRows.insert(l.c, explanations), hashRows.insert(l.c, hashes))
-	if err != nil {
-		return err
+	for _, part := range []struct {
+		in   inserter
+		rows []any
+	}{{leafRows, leaves}, {explanationRows, explanations}, {hashRows, hashes}} {
+		if _, err := part.in.insert(l.c, part.rows); err != nil {
+			return err
+		}
 	}
 	root, err := tree.Root(size)
 	if err != nil {

@@ -24,6 +24,9 @@ func (tx *Tx) AddApprover(a Approver) error {
 // [ErrExists] if anybody has it. A key that was removed before comes back for
 // the same person only.
 func (tx *Tx) AddKey(issuer, subject string, k ApproverKey) error {
+	if k.Fingerprint == "" || len(k.Key) == 0 {
+		return errors.New("key without a fingerprint or bytes")
+	}
 	if _, err := tx.Approver(issuer, subject); err != nil {
 		return err
 	}
@@ -50,46 +53,42 @@ func (tx *Tx) EraseApprover(issuer, subject string) error {
 	return moved(tx.c, ErrNotFound, `DELETE FROM approver WHERE issuer = $1 AND subject = $2`, issuer, subject)
 }
 
+// people returns persons with their keys, in one query.
+func (r *Reader) people(where string, args ...any) ([]Approver, error) {
+	var out []Approver
+	_, err := all(r.c, func(scan func(...any) error) (struct{}, error) {
+		var a Approver
+		var k ApproverKey
+		if err := scan(&a.Issuer, &a.Subject, &a.Salt, instant{&a.Added}, &k.Fingerprint, &k.Key, instant{&k.Added}, instant{&k.Removed}); err != nil {
+			return struct{}{}, err
+		}
+		if n := len(out); n == 0 || out[n-1].Issuer != a.Issuer || out[n-1].Subject != a.Subject {
+			out = append(out, a)
+		}
+		if k.Fingerprint != "" { // a person without keys is a row with none
+			last := &out[len(out)-1]
+			last.Keys = append(last.Keys, k)
+		}
+		return struct{}{}, nil
+	}, `SELECT a.issuer, a.subject, a.salt, a.added, COALESCE(k.fingerprint, ''), COALESCE(k.key, a.salt), COALESCE(k.added, 0), COALESCE(k.removed, 0)
+		FROM approver a LEFT JOIN approver_key k ON k.issuer = a.issuer AND k.subject = a.subject `+where+` ORDER BY a.subject, a.issuer, k.added, k.fingerprint`, args...)
+	return out, err
+}
+
 // Approver returns a person with all their keys, removed ones too.
 func (r *Reader) Approver(issuer, subject string) (Approver, error) {
-	a := Approver{Issuer: issuer, Subject: subject}
-	err := one(r.c, []any{&a.Salt, instant{&a.Added}}, `SELECT salt, added FROM approver WHERE issuer = $1 AND subject = $2`, issuer, subject)
+	found, err := r.people(`WHERE a.issuer = $1 AND a.subject = $2`, issuer, subject)
 	if err != nil {
-		return a, err
+		return Approver{}, err
 	}
-	a.Keys, err = r.keys(issuer, subject)
-	return a, err
+	if len(found) == 0 {
+		return Approver{}, ErrNotFound
+	}
+	return found[0], nil
 }
 
 // Approvers returns all persons with their keys, by name.
-func (r *Reader) Approvers() ([]Approver, error) {
-	people, err := all(r.c, func(scan func(...any) error) (a Approver, err error) {
-		return a, scan(&a.Issuer, &a.Subject, &a.Salt, instant{&a.Added})
-	}, `SELECT issuer, subject, salt, added FROM approver ORDER BY subject, issuer`)
-	if err != nil {
-		return nil, err
-	}
-	at := make(map[[2]string]int, len(people))
-	for i := range people {
-		at[[2]string{people[i].Issuer, people[i].Subject}] = i
-	}
-	_, err = all(r.c, func(scan func(...any) error) (struct{}, error) {
-		var who [2]string
-		var k ApproverKey
-		err := scan(&who[0], &who[1], &k.Fingerprint, &k.Key, instant{&k.Added}, instant{&k.Removed})
-		if i, ok := at[who]; ok {
-			people[i].Keys = append(people[i].Keys, k)
-		}
-		return struct{}{}, err
-	}, `SELECT issuer, subject, fingerprint, key, added, removed FROM approver_key ORDER BY added, fingerprint`)
-	return people, err
-}
-
-func (r *Reader) keys(issuer, subject string) ([]ApproverKey, error) {
-	return all(r.c, func(scan func(...any) error) (k ApproverKey, err error) {
-		return k, scan(&k.Fingerprint, &k.Key, instant{&k.Added}, instant{&k.Removed})
-	}, `SELECT fingerprint, key, added, removed FROM approver_key WHERE issuer = $1 AND subject = $2 ORDER BY added, fingerprint`, issuer, subject)
-}
+func (r *Reader) Approvers() ([]Approver, error) { return r.people("") }
 
 // PutResource adds a protected system or replaces it, its secret included.
 func (tx *Tx) PutResource(s Resource) error {

@@ -19,29 +19,32 @@ type inserter struct {
 	statements []string // by the binary logarithm of the rows
 }
 
-func newInserter(into string, columns int) inserter {
+func newInserter(into string, columns int, otherwise string) inserter {
 	in := inserter{columns: columns}
 	for rows := 1; rows <= maxRows; rows *= 2 {
 		groups := make([]string, rows)
 		for i := range groups {
 			groups[i] = parameters(i*columns+1, columns)
 		}
-		in.statements = append(in.statements, "INSERT INTO "+into+" VALUES "+strings.Join(groups, ", "))
+		in.statements = append(in.statements, "INSERT INTO "+into+" VALUES "+strings.Join(groups, ", ")+otherwise)
 	}
 	return in
 }
 
-// insert writes rows, whose values stand one after the other in args.
-func (in inserter) insert(c Conn, args []any) error {
+// insert writes rows, whose values stand one after the other in args, and
+// returns how many there are now that were not there.
+func (in inserter) insert(c Conn, args []any) (rows int64, err error) {
 	for len(args) > 0 {
 		which := min(bits.Len(uint(len(args)/in.columns)), len(in.statements)) - 1
 		n := in.columns << which
-		if _, err := c.Exec(in.statements[which], args[:n]...); err != nil {
-			return err
+		some, err := c.Exec(in.statements[which], args[:n]...)
+		if err != nil {
+			return rows, err
 		}
+		rows += some
 		args = args[n:]
 	}
-	return nil
+	return rows, nil
 }
 
 // hashQueries ask for 1, 2, 4, … hashes of the log.

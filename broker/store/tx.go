@@ -51,11 +51,20 @@ func (tx *Tx) Purge(now time.Time) (int64, error) {
 	return total, nil
 }
 
-// AddEvidence keeps a believed request until it is spent.
-func (tx *Tx) AddEvidence(e Evidence) error {
-	return moved(tx.c, ErrExists, `INSERT INTO evidence (ref, txn, request, host, d, appraisal, expires)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-		e.Ref[:], e.Txn, int64(e.Request), e.Host, e.D[:], bytesOf(e.Appraisal), millis(e.Expires))
+var evidenceRows = newInserter("evidence (ref, txn, request, host, d, appraisal, expires)", 7, " ON CONFLICT DO NOTHING")
+
+// AddEvidence keeps believed requests until they are spent.
+func (tx *Tx) AddEvidence(requests ...Evidence) error {
+	args := make([]any, 0, 7*len(requests))
+	for i := range requests {
+		e := &requests[i]
+		args = append(args, e.Ref[:], e.Txn, int64(e.Request), e.Host, e.D[:], bytesOf(e.Appraisal), millis(e.Expires))
+	}
+	n, err := evidenceRows.insert(tx.c, args)
+	if err == nil && n != int64(len(requests)) {
+		return ErrExists
+	}
+	return err
 }
 
 // TakeEvidence spends an evidence reference: it is gone, whatever happens to

@@ -76,7 +76,9 @@ var parts = []part{
 	{"ima-list", goBench("./ima", "BenchmarkIMAList")},
 	{"bundle", goBench("./verify", "BenchmarkBundle")},
 	{"first-contact", goBench("./verify", "BenchmarkColdHost")},
-	{"decision", goBench("./broker/store/sqlite", "BenchmarkIssue")},
+	{"decision", goBench("./broker/store/sqlite", "BenchmarkDecision")},
+	{"decision-postgres", goBench("./broker/store/postgres", "BenchmarkDecision")},
+	{"exchange", goBench("./broker", "BenchmarkExchange")},
 }
 
 func main() {

@@ -12,7 +12,7 @@ import (
 	"github.com/jurat-dev/jurat/internal/postgrestest"
 )
 
-func BenchmarkIssue(b *testing.B) {
+func BenchmarkDecision_in_PostgreSQL(b *testing.B) {
 	server := postgrestest.Start(b)
 	n := 0
 	storetest.BenchIssue(b, func(b testing.TB) store.Database {

@@ -26,11 +26,12 @@ type conn struct {
 	ctx    context.Context // of the transaction
 	later  []string        // statements that go with the next one, in one message
 	broken bool            // a statement failed, and nothing was taken back since
+	ahead  []fetched       // what was fetched before it was asked for
 }
 
 // within runs fn between two statements, or takes back what it did.
 func (c *conn) within(ctx context.Context, begin, end string, fn func(store.Conn) error) (err error) {
-	c.ctx, c.later, c.broken = ctx, nil, false
+	c.ctx, c.later, c.broken, c.ahead = ctx, nil, false, nil
 	if err := c.begin(begin); err != nil {
 		return err
 	}
@@ -125,8 +126,10 @@ func (c *conn) Exec(query string, args ...any) (int64, error) {
 	}
 	if len(args) == 0 && !c.broken && needsNoAnswer(query) {
 		c.later = append(c.later, query)
+		c.ahead = nil // what another update foresaw
 		return 0, nil
 	}
+	c.written(query)
 	tag, err := c.exec(query, args...)
 	if err == nil && strings.HasPrefix(query, "ROLLBACK TO ") {
 		c.broken = false
@@ -182,6 +185,10 @@ func (c *conn) Query(query string, args ...any) (store.Rows, error) {
 			return none{}, nil // no row has such a text
 		}
 		return nil, errText
+	}
+	c.written(query)
+	if rows := c.fetchedRows(query, args); rows != nil {
+		return rows, nil
 	}
 	ctx, stop := context.WithTimeout(c.ctx, c.patience)
 	if len(c.later) == 0 {

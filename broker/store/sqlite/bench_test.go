@@ -11,7 +11,7 @@ import (
 	"github.com/jurat-dev/jurat/broker/store/storetest"
 )
 
-func BenchmarkIssue(b *testing.B) {
+func BenchmarkDecision_in_SQLite(b *testing.B) {
 	storetest.BenchIssue(b, func(b testing.TB) store.Database {
 		db, err := open(b.Context(), filepath.Join(b.TempDir(), "state", "broker.db"), storetest.Now)
 		if err != nil {

@@ -76,6 +76,9 @@ func (c *conn) Query(query string, args ...any) (store.Rows, error) {
 	return s.Query(args...)
 }
 
+// Ahead implements [store.Conn]: nothing is far away.
+func (c *conn) Ahead([]store.Question) error { return nil }
+
 func (c *conn) close() error {
 	var errs []error
 	for _, s := range c.prepared {

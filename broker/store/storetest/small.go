@@ -269,3 +269,64 @@ func testTexts(t *testing.T, s *store.Store) {
 		refused(t, s, store.ErrNotFound, func(tx *store.Tx) error { _, err := tx.TakeEnrolment(bad, Now); return err })
 	}
 }
+
+// testAhead: what was fetched ahead is what a query would have found, before and
+// after a write.
+func testAhead(t *testing.T, s *store.Store) {
+	h := host("h1")
+	key := store.ApproverKey{Fingerprint: "f", Key: []byte("k"), Added: Now}
+	must(t, s, func(tx *store.Tx) error {
+		return errors.Join(tx.AddHost(h), tx.AddApprover(store.Approver{Issuer: "i", Subject: "s", Salt: []byte("x")}), tx.AddKey("i", "s", key))
+	})
+	foresee := func(r *store.Reader) {
+		_, _ = r.HostByName("h1")
+		_, _ = r.HostByID("a\x00")
+		_, _ = r.Approvers()
+		_, _ = r.Document("workload", "none")
+	}
+	must(t, s, func(tx *store.Tx) error {
+		if err := tx.Ahead(foresee); err != nil {
+			return err
+		}
+		// A write to another table, and then to one that was read.
+		if err := tx.Once(store.SpaceNonce, hash("n"), Now); err != nil {
+			return err
+		}
+		people, err := tx.Approvers()
+		if len(people) != 1 || len(people[0].Keys) != 1 || !reflect.DeepEqual(people[0].Keys[0], key) {
+			t.Errorf("people %+v", people)
+		}
+		if err := errors.Join(err, tx.AdvanceHost(h.ID, store.HostState{}, state(1, 1, 1), Now)); err != nil {
+			return err
+		}
+		got, err := tx.HostByName("h1")
+		if got.Last.Size != 1 {
+			t.Errorf("the host as it was before it moved: %+v", got.Last)
+		}
+		if _, err := tx.Document("workload", "none"); err != store.ErrNotFound {
+			t.Errorf("document: %v", err)
+		}
+		return errors.Join(err, tx.Ahead(foresee))
+	})
+	boom := errors.New("boom")
+	refused(t, s, boom, func(tx *store.Tx) error {
+		if err := errors.Join(tx.RemoveKey("f", Now), tx.Ahead(foresee)); err != nil {
+			t.Error(err)
+		}
+		return boom
+	})
+	view(t, s, func(r *store.Reader) error {
+		if err := r.Ahead(foresee); err != nil {
+			return err
+		}
+		people, err := r.Approvers()
+		got, err2 := r.HostByName("h1")
+		if len(people) != 1 || !people[0].Keys[0].Removed.IsZero() || got.Last.Size != 1 || !bytes.Equal(got.UEID, h.UEID) {
+			t.Errorf("people %+v, host %+v", people, got)
+		}
+		return errors.Join(err, err2)
+	})
+	if err := s.View(t.Context(), func(r *store.Reader) error { return r.Ahead(func(*store.Reader) {}) }); err != nil {
+		t.Error(err)
+	}
+}

@@ -33,7 +33,7 @@ func Run(t *testing.T, open Open) {
 		name string
 		test func(*testing.T, *store.Store)
 	}{
-		{"once", testOnce}, {"evidence", testEvidence}, {"settings", testSettings}, {"purge", testPurge}, {"texts", testTexts},
+		{"once", testOnce}, {"evidence", testEvidence}, {"settings", testSettings}, {"purge", testPurge}, {"texts", testTexts}, {"ahead", testAhead},
 		{"invitations", testInvitations}, {"enrolments", testEnrolments}, {"hosts", testHosts},
 		{"host state", testHostState}, {"host removal", testHostRemoval},
 		{"boot logs", testBootLogs}, {"IMA files", testIMAFiles}, {"kept together", testKeptTogether}, {"live tokens", testLiveTokens},
