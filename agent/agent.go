@@ -36,6 +36,10 @@ type Sensor interface {
 	MarkMeasured(pidfd int, generation uint32) (bool, error)
 	// Check looks for signs that somebody works against the sensor.
 	Check() []bpf.Finding
+	// Mark sets a mark behind the event read last, if that is possible now.
+	Mark(*bpf.Mark) bool
+	// Release gives the records before a mark back.
+	Release(*bpf.Mark)
 }
 
 // Measurer is what the agent needs of station 2 (*measure.Meter).
@@ -100,7 +104,15 @@ type SensorFacts struct {
 	Object   evidence.Hash
 	Programs []evidence.Program
 	Signals  []evidence.Signal
-	Gap      string // why the kernel was not watched since the agent before; "": it was
+	Gap      string   // why the kernel was not watched since the agent before; "": it was
+	Next     []uint64 // with no gap: the record that is delivered first, of each ring and CPU
+	Pinned   Pinned   // nil: the sensor ends with this agent
+}
+
+// Pinned is a sensor that the next agent goes on with (*bpf.Sensor).
+type Pinned interface {
+	// Released returns the record that was released last, of each ring and CPU.
+	Released() []uint64
 }
 
 // Limits keep one process or user from starving the others.
@@ -148,8 +160,9 @@ type Agent struct {
 	guarding  sync.Mutex // held while guard looks
 	guard     guard
 	epoch     atomic.Pointer[epoch]
-	queue     chan *program // execs to be measured; watch closes it
+	queue     chan queued   // execs to be measured; watch closes it
 	watching  chan struct{} // closed when the first snapshot is done
+	begun     sync.Once     // closes watching
 	tasks     *tasks        // delegations by name
 	desk      *desk         // requests waiting for a quote
 	mode      peer.Mode
@@ -162,6 +175,10 @@ type Agent struct {
 	// Of the goroutine that watches.
 	resync   bool
 	unqueued uint64
+	batch    *batch   // the one that is being read
+	batches  []*batch // that were read, the oldest first
+	fresh    bool     // something was read since the last mark
+	marked   time.Time
 	backlog  []*program // found by a snapshot, not queued yet
 
 	// Of the goroutine that answers.

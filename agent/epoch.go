@@ -17,11 +17,11 @@ import (
 // Why an epoch begins (spec/evidence.md section 4.2).
 const (
 	reasonFirst         = "first"         // the log is new
-	reasonRestart       = "restart"       // the agent ended in good order before
+	reasonRestart       = "restart"       // the agent was started again, and the kernel was watched all the time
 	reasonBoot          = "boot"          // the machine was started
 	reasonResume        = "resume"        // the machine slept; PCRs and register are what they were
 	reasonHibernate     = "hibernate"     // the machine's power was off; PCRs and register begin anew
-	reasonDiscontinuity = "discontinuity" // anything else: a crash, a reset of the TPM
+	reasonDiscontinuity = "discontinuity" // anything else: nobody watched for a while, a torn log, a reset of the TPM
 )
 
 // causeGap is the loss of what happened while nobody watched: at least one
@@ -82,7 +82,7 @@ func (a *Agent) begin(ctx context.Context, reason string, number, floor uint64, 
 }
 
 // firstEpoch opens the epoch of this run of the agent.
-func (a *Agent) firstEpoch(ctx context.Context, r logstore.Recovery, clean bool, clock tpm.Clock) error {
+func (a *Agent) firstEpoch(ctx context.Context, r logstore.Recovery, clock tpm.Clock) error {
 	last, _ := a.log.Last()
 	floor, err := a.log.FirstOf(a.host.bootID)
 	if err != nil {
@@ -94,7 +94,7 @@ func (a *Agent) firstEpoch(ctx context.Context, r logstore.Recovery, clean bool,
 		reason = reasonFirst
 	case last != nil && string(last.BootID) != string(a.host.bootID):
 		reason = reasonBoot
-	case !clean || r.Cut > 0 || a.facts.Gap != "":
+	case r.Cut > 0 || a.facts.Gap != "":
 		reason = reasonDiscontinuity
 	}
 	if err := a.anchor.settle(ctx, a.chip, clock, a.host.bootID); err != nil {

@@ -92,6 +92,9 @@ func (s *fakeSensor) Barrier(ctx context.Context) error {
 	return err
 }
 
+func (s *fakeSensor) Mark(*bpf.Mark) bool { return true }
+func (s *fakeSensor) Release(*bpf.Mark)   {}
+
 func (s *fakeSensor) State(pidfd int) (bpf.State, error) {
 	pid, err := peer.PID(pidfd)
 	if err != nil {

@@ -136,7 +136,9 @@ func (a *Agent) inspect() error {
 	defer a.guarding.Unlock()
 	for _, f := range a.guard.look() {
 		a.logger.Error("somebody works against the agent", "finding", f.Name, "detail", f.Detail)
-		a.spoilt.add(taintDisturbed)
+		if err := a.noteHostTaint(taintDisturbed); err != nil {
+			return err
+		}
 		how := f.Name + ": " + f.Detail
 		if err := a.logTaint(nil, &local.Spoilt{Name: taintDisturbed, How: how[:min(len(how), evidence.MaxText)]}, a.boot()); err != nil {
 			return err

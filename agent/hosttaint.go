@@ -4,6 +4,13 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -42,10 +49,56 @@ func (h *hostTaints) names() []string {
 // did it the second time is another.
 func (a *Agent) spoilHost(names []string, how string, ev *bpf.Event) error {
 	for _, name := range names {
-		a.spoilt.add(name)
+		if err := a.noteHostTaint(name); err != nil {
+			return err
+		}
 		if err := a.logTaint(nil, &local.Spoilt{Name: name, At: ev.Time, How: how, By: actor(ev)}, ev.Time); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// hostTaintsFile is what the state directory keeps of the host's taints: an
+// agent that is started anew holds them against the host as before, until the
+// machine is.
+type hostTaintsFile struct {
+	BootID evidence.Bytes `json:"boot_id"`
+	Taints []string       `json:"taints"`
+}
+
+// noteHostTaint holds a taint against the host.
+func (a *Agent) noteHostTaint(name string) error {
+	if !a.spoilt.add(name) {
+		return nil
+	}
+	data, err := json.Marshal(hostTaintsFile{a.host.bootID, a.spoilt.names()})
+	if err != nil {
+		return err
+	}
+	return writeFile(a.state, taintsName, data)
+}
+
+// readHostTaints takes in what agents before this one held against the host
+// since it was started.
+func (a *Agent) readHostTaints() error {
+	path := filepath.Join(a.state, taintsName)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var kept hostTaintsFile
+	if err := json.Unmarshal(data, &kept); err != nil {
+		return fmt.Errorf("malformed %s: %v; it says what was held against this host: remove it after a restart of the machine only", path, err)
+	}
+	if !bytes.Equal(kept.BootID, a.host.bootID) {
+		return os.Remove(path)
+	}
+	for _, name := range kept.Taints {
+		a.spoilt.add(name)
 	}
 	return nil
 }

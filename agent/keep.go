@@ -21,7 +21,8 @@ const (
 	identityName = "identity.json"
 	bundleName   = "last-bundle.cbor"
 	headName     = "broker-checkpoint"
-	runningName  = "running"
+	tableName    = "processes.json"
+	taintsName   = "host-taints.json"
 	logName      = "log"
 )
 

@@ -54,6 +54,11 @@ func fileID(i *measure.Inode) evidence.FileID {
 	return evidence.FileID{Device: i.Device, Inode: i.Inode, Ctime: i.Ctime, Size: i.Size}
 }
 
+func newOpening(f openedFile, at uint64) opening {
+	f.file = settled(f.file)
+	return opening{unique.Make(f), at}
+}
+
 // share returns the set for one process more.
 func (s *openSet) share() *openSet {
 	if s != nil {
@@ -143,8 +148,7 @@ func (t *table) open(i evidence.Instance, f openedFile, at uint64) {
 		s.unknown = reasonTooMany
 		return
 	}
-	f.file = settled(f.file)
-	s.list = append(s.list, opening{unique.Make(f), at})
+	s.list = append(s.list, newOpening(f, at))
 	t.opens++
 	switch {
 	case s.index != nil:

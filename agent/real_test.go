@@ -16,10 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/jurat-dev/jurat/bpf"
 	"github.com/jurat-dev/jurat/evidence"
 	"github.com/jurat-dev/jurat/internal/require"
-	"github.com/jurat-dev/jurat/measure"
 )
 
 // withKernel gives the rig the real sensor and the real measurements.
@@ -31,15 +29,7 @@ func (r *rig) withKernel() {
 	}
 	require.Need(r.t, "root", err)
 	require.Undisturbed(r.t)
-	r.realSensor, err = bpf.Open(bpf.Options{})
-	require.Need(r.t, "bpf", err)
-	r.t.Cleanup(func() { r.realSensor.Close() })
-	r.realTable = newTable()
-	r.realMeter, err = measure.Open(measure.Config{Kernel: kernel{r.realSensor, r.realTable}, Environment: Environment})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(r.realMeter.Close)
+	r.watchWith("")
 }
 
 // TestRealKernelAndTPM is the main job with everything real but the broker,

@@ -36,6 +36,7 @@ type Config struct {
 	Broker    string         // issuer URL; empty: the one this host is enrolled with
 	RootCAs   *x509.CertPool // nil: the system's
 	RingBytes int            // of the sensor; 0: its default
+	Pin       string         // directory of a bpf file system where the sensor is kept for the next agent; "": it ends with this one
 	Anchor    Anchor         // the TPM's register
 	BootLog   string         // the firmware's event log; "": where the kernel has it
 	OSLog     string         // the operating system's; "": where systemd has it
@@ -107,7 +108,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if held != nil {
 		defer held.Close()
 	}
-	sensor, err := bpf.Open(bpf.Options{RingBytes: c.RingBytes})
+	sensor, err := bpf.Open(bpf.Options{RingBytes: c.RingBytes, Pin: c.Pin})
 	if err != nil {
 		return errors.Join(err, chip.Close())
 	}
@@ -186,7 +187,7 @@ func assemble(p parts) *Agent {
 		sensor: p.sensor, facts: p.facts, meter: p.meter, openChip: p.openChip, chip: p.chip, broker: p.broker,
 		identity: p.identity, version: p.version, state: p.state, limits: p.limits, logger: p.logger,
 		random: rand.Reader, jitter: mathrand.Int64N, now: p.now, boot: bootClock,
-		log: p.log, table: p.table, gate: p.gate, mode: p.mode, queue: make(chan *program, queueLength), watching: make(chan struct{}),
+		log: p.log, table: p.table, gate: p.gate, mode: p.mode, queue: make(chan queued, queueLength), batch: new(batch), watching: make(chan struct{}),
 		tasks: newTasks(), users: newCensus(p.limits),
 		meters: newTurnstile(), places: make(chan struct{}, exchanges),
 	}
@@ -230,13 +231,10 @@ func (a *Agent) live(ctx context.Context, r logstore.Recovery, ready func()) err
 	if err != nil {
 		return err
 	}
-	running := filepath.Join(a.state, runningName)
-	_, err = os.Stat(running)
-	clean := errors.Is(err, fs.ErrNotExist)
-	if err := writeFile(a.state, runningName, nil); err != nil {
+	if err := errors.Join(a.takeOver(), a.readHostTaints()); err != nil {
 		return err
 	}
-	if err := a.firstEpoch(ctx, r, clean, clock); err != nil {
+	if err := a.firstEpoch(ctx, r, clock); err != nil {
 		return err
 	}
 	a.logger.Info("ready", "host", a.identity.Host, "broker", a.identity.Issuer, "entries", a.log.Size(), "peer_identity", a.mode.String(), "anchor", a.anchor.mode())
@@ -246,7 +244,7 @@ func (a *Agent) live(ctx context.Context, r logstore.Recovery, ready func()) err
 	if err := a.lastCheckpoint(); err != nil {
 		return err
 	}
-	return os.Remove(running)
+	return a.leave()
 }
 
 // care keeps the digest cache honest and small: when the clock is set, a file
@@ -300,8 +298,10 @@ func sensorFacts(s *bpf.Sensor) (SensorFacts, error) {
 		return SensorFacts{}, err
 	}
 	out := SensorFacts{Tier: s.Tier(), Object: f.Object}
-	if c := s.Continuity(); !c.Adopted {
-		out.Gap = c.Reason
+	c := s.Continuity()
+	out.Gap, out.Next = c.Reason, c.Next
+	if c.Pinned {
+		out.Pinned = s
 	}
 	for _, p := range f.Programs {
 		out.Programs = append(out.Programs, evidence.Program{Name: p.Name, Tag: p.Tag, Fired: p.Fired})

@@ -10,11 +10,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+
+	"github.com/jurat-dev/jurat/bpf"
 )
 
 // Uninstalling says what [Uninstall] removes.
 type Uninstalling struct {
 	State  string // the state directory
+	Pin    string // where the sensor is pinned; "": nowhere
 	Socket string
 	Purge  bool // also the state
 }
@@ -32,6 +35,12 @@ func Uninstall(u Uninstalling) (removed []string, err error) {
 			return removed, err
 		}
 		removed = append(removed, u.Socket)
+	}
+	if u.Pin != "" && exists(u.Pin) {
+		if err := bpf.Unpin(u.Pin); err != nil {
+			return removed, err
+		}
+		removed = append(removed, u.Pin)
 	}
 	if !u.Purge || !exists(u.State) {
 		return removed, nil

@@ -27,22 +27,17 @@ const (
 // exec: that is for the workers.
 func (a *Agent) watch(ctx context.Context) error {
 	defer close(a.queue)
-	if err := a.snapshot(); err != nil {
-		return fmt.Errorf("taking in the processes that run already: %w", err)
-	}
-	close(a.watching)
+	a.resync = true // once what is waiting was read: it may be news of processes that an agent before knew
 	var ev bpf.Event
 	for {
 		err := a.sensor.Read(&ev)
 		switch {
-		case ctx.Err() != nil, errors.Is(err, bpf.ErrClosed):
-			for _, p := range a.backlog {
-				a.queue <- p
-			}
-			return a.settle()
+		case errors.Is(err, bpf.ErrClosed):
+			return a.stopWatching()
 		case errors.Is(err, bpf.ErrNoEvent):
 			err = a.settle()
 		case err == nil:
+			a.fresh = true
 			err = a.take(&ev)
 		default:
 			malformed, ok := errors.AsType[*bpf.RecordError](err)
@@ -52,11 +47,25 @@ func (a *Agent) watch(ctx context.Context) error {
 			a.logger.Warn("malformed kernel record; it counts as lost", "error", malformed)
 			err = nil
 		}
+		if err == nil {
+			err = a.giveBack(ctx)
+		}
 		if err != nil {
 			return err
 		}
+		if ctx.Err() != nil && !a.fresh {
+			return a.stopWatching()
+		}
 		a.catchUp()
 	}
+}
+
+// stopWatching logs what is left.
+func (a *Agent) stopWatching() error {
+	for _, p := range a.backlog {
+		a.queue <- queued{program: p}
+	}
+	return a.logUnqueued()
 }
 
 // take takes in one event.
@@ -137,7 +146,8 @@ func (a *Agent) lose(cause string, cpu uint32, count uint64) error {
 // counted like any other loss; the entry about that follows in settle.
 func (a *Agent) enqueue(p *program) error {
 	select {
-	case a.queue <- p:
+	case a.queue <- queued{p, a.batch}:
+		a.batch.pending.Add(1)
 		return nil
 	default:
 	}
@@ -149,28 +159,38 @@ func (a *Agent) enqueue(p *program) error {
 // settle runs when nothing is to be read: it logs what could not be queued,
 // and looks for the processes whose records were lost.
 func (a *Agent) settle() error {
-	if n := a.unqueued; n > 0 {
-		a.unqueued = 0
-		a.logger.Warn("execs not measured: the queue is full", "count", n)
-		err := a.append(&evidence.Entry{
-			Kind: evidence.KindLoss, At: a.boot(), Loss: &evidence.Loss{Cause: causeFull, Count: n},
-		})
-		if err != nil {
-			return err
-		}
+	if err := a.logUnqueued(); err != nil {
+		return err
 	}
 	if err := a.logAltered(); err != nil || !a.resync {
 		return err
 	}
 	a.resync = false
-	return a.snapshot()
+	if err := a.snapshot(); err != nil {
+		return fmt.Errorf("taking in the processes that run already: %w", err)
+	}
+	a.begun.Do(func() { close(a.watching) })
+	return nil
+}
+
+// logUnqueued logs the execs for which the queue had no room.
+func (a *Agent) logUnqueued() error {
+	n := a.unqueued
+	if n == 0 {
+		return nil
+	}
+	a.unqueued = 0
+	a.logger.Warn("execs not measured: the queue is full", "count", n)
+	return a.append(&evidence.Entry{
+		Kind: evidence.KindLoss, At: a.boot(), Loss: &evidence.Loss{Cause: causeFull, Count: n},
+	})
 }
 
 // catchUp queues what a snapshot found, as far as it takes no room from what
 // happens now.
 func (a *Agent) catchUp() {
 	for len(a.backlog) > 0 && len(a.queue) < queueLength/2 {
-		a.queue <- a.backlog[0]
+		a.queue <- queued{program: a.backlog[0]}
 		a.backlog = a.backlog[1:]
 	}
 }
@@ -203,10 +223,11 @@ func (a *Agent) snapshot() error {
 // work measures queued execs and logs them until the queue is closed. After
 // ctx has ended little is measured any more, but the kernel's facts are logged.
 func (a *Agent) work(ctx context.Context) error {
-	for p := range a.queue {
-		if err := a.logExec(ctx, p); err != nil {
+	for q := range a.queue {
+		if err := a.logExec(ctx, q.program); err != nil {
 			return err
 		}
+		q.done()
 	}
 	return nil
 }

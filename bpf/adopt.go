@@ -6,7 +6,6 @@
 package bpf
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -57,18 +56,22 @@ func (s *Sensor) ours(l link.Link, p program) (*ebpf.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	runs, err := ebpf.NewProgramFromID(info.Program)
+	// Pinned too: to open a program by its number takes CAP_SYS_ADMIN.
+	runs, err := ebpf.LoadPinnedProgram(filepath.Join(s.pins.dir(), pinProgram+p.name), nil)
 	if err != nil {
 		return nil, err
 	}
 	have, err := runs.Info()
+	id, _ := have.ID()
 	switch {
 	case err != nil:
+	case id != info.Program:
+		err = fmt.Errorf("the link runs program %d, pinned is %d", info.Program, id)
 	case have.Type != fresh.Type || have.Tag != fresh.Tag || have.Name != fresh.Name:
 		err = fmt.Errorf("%v %s with tag %s, want %v %s with %s", have.Type, have.Name, have.Tag, fresh.Type, fresh.Name, fresh.Tag)
 	default:
 		if err = samePlace(info, p); err == nil {
-			err = s.sameMaps(have, fresh)
+			err = sameMaps(have, fresh)
 		}
 	}
 	if err != nil {
@@ -93,59 +96,16 @@ func samePlace(info *link.Info, p program) error {
 	return nil
 }
 
-// sameMaps wants both programs to use the same shared maps, and constants of
-// their own that are equal.
-func (s *Sensor) sameMaps(have, fresh *ebpf.ProgramInfo) error {
-	shared := make(map[ebpf.MapID]bool)
-	for _, m := range s.maps {
-		shared[mapID(m)] = true
-	}
+// sameMaps wants both programs to use the same maps: those that are pinned.
+func sameMaps(have, fresh *ebpf.ProgramInfo) error {
 	haveIDs, _ := have.MapIDs()
 	freshIDs, _ := fresh.MapIDs()
-	var own [2][]ebpf.MapID
-	var common [2][]ebpf.MapID
-	for i, ids := range [2][]ebpf.MapID{haveIDs, freshIDs} {
-		for _, id := range ids {
-			if shared[id] {
-				common[i] = append(common[i], id)
-			} else {
-				own[i] = append(own[i], id)
-			}
-		}
-		slices.Sort(common[i])
-		slices.Sort(own[i])
-	}
-	if !slices.Equal(common[0], common[1]) || len(own[0]) != len(own[1]) {
+	slices.Sort(haveIDs)
+	slices.Sort(freshIDs)
+	if !slices.Equal(haveIDs, freshIDs) {
 		return fmt.Errorf("uses maps %v, want %v", haveIDs, freshIDs)
 	}
-	for i := range own[0] {
-		a, errA := contents(own[0][i])
-		b, errB := contents(own[1][i])
-		if err := errors.Join(errA, errB); err != nil {
-			return err
-		}
-		if !bytes.Equal(a, b) {
-			return fmt.Errorf("constants in map %d differ", own[0][i])
-		}
-	}
 	return nil
-}
-
-// contents returns the one value of a frozen map of constants.
-func contents(id ebpf.MapID) ([]byte, error) {
-	m, err := ebpf.NewMapFromID(id)
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
-	info, err := m.Info()
-	if err != nil {
-		return nil, err
-	}
-	if info.Type != ebpf.Array || info.MaxEntries != 1 || !info.Frozen() {
-		return nil, fmt.Errorf("map %d (%s) is not frozen constants", id, info.Name)
-	}
-	return m.LookupBytes(uint32(0))
 }
 
 // adopt takes over the set that an earlier agent left: its maps, what is in
@@ -160,7 +120,7 @@ func (s *Sensor) adopt(o Options) (err error) {
 	if err := s.maps[mapControl].Lookup(uint32(0), &s.control); err != nil {
 		return fmt.Errorf("reading the map control: %w", err)
 	}
-	iterator, err := ebpf.LoadPinnedProgram(filepath.Join(s.pins.dir(), pinIterator), nil)
+	iterator, err := ebpf.LoadPinnedProgram(filepath.Join(s.pins.dir(), pinProgram+coreProgOnTask), nil)
 	if err != nil {
 		return err
 	}
@@ -181,7 +141,7 @@ func (s *Sensor) adopt(o Options) (err error) {
 	if err := s.openRings(); err != nil {
 		return err
 	}
-	s.continuity = Continuity{Adopted: true, Next: s.begun}
+	s.continuity = Continuity{Adopted: true, Pinned: true, Next: s.begun}
 	return nil
 }
 

@@ -26,16 +26,6 @@ func (s *Sensor) Position() ([]uint64, error) {
 	return at, nil
 }
 
-// Delivered returns, per ring and CPU, the number of the last record that was
-// delivered, or delivered as lost, and after which the reader came back.
-func (s *Sensor) Delivered() []uint64 {
-	numbers := make([]uint64, len(s.consumed))
-	for at := range numbers {
-		numbers[at] = s.consumed[at].Load()
-	}
-	return numbers
-}
-
 // Consumed reports whether every record up to position was delivered, or
 // delivered as lost, and the reader came back for more after it.
 func (s *Sensor) Consumed(position []uint64) bool {

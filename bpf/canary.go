@@ -129,7 +129,7 @@ func (s *Sensor) catchUp(limit time.Duration) error {
 func (s *Sensor) relieve() {
 	for _, r := range []*ring{s.ring, s.opens} {
 		if r != nil && r.at-r.freed > r.mask/2 {
-			r.free()
+			r.free(r.at)
 		}
 	}
 }

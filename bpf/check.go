@@ -133,7 +133,7 @@ func (s *Sensor) checkPrograms() (found []Finding) {
 			found = append(found, Finding{"program-replaced", fmt.Sprintf("%s runs program %d, ours is %d", a.attach, info.Program, s.guard.loaded[a.name])})
 		}
 	}
-	if s.pins != nil && s.continuity.Reason != ReasonUnpinned {
+	if s.continuity.Pinned {
 		for _, name := range s.pins.missing(s.maps, s.attached) {
 			found = append(found, Finding{"pin-replaced", s.pins.dir() + "/" + name + " is gone, or leads elsewhere"})
 		}
@@ -152,11 +152,10 @@ func (s *Sensor) checkMaps() (found []Finding) {
 		return append(found, Finding{"map-written", err.Error()})
 	}
 	for at := range s.cpus {
-		delivered := s.consumed[at].Load()
-		if kept, _ := s.position(at); kept != delivered {
+		if s.position(at) != s.released[at] {
 			found = append(found, Finding{"map-written", fmt.Sprintf("positions of ring and cpu %d are not what the agent wrote", at)})
 		}
-		if s.counter(at, counterNumber) < delivered {
+		if s.counter(at, counterNumber) < s.consumed[at].Load() {
 			found = append(found, Finding{"map-written", fmt.Sprintf("the kernel's count of records of ring and cpu %d went back", at)})
 		}
 	}

@@ -18,9 +18,10 @@ import (
 type Continuity struct {
 	Adopted bool   // the programs of an earlier agent went on; no record was missed
 	Reason  string // with Adopted false: why not
+	Pinned  bool   // the next agent can go on with this sensor
 
 	// Next, when Adopted, is per ring and CPU the number of the first record
-	// that this sensor delivers: see Sensor.Delivered.
+	// that this sensor delivers: see Sensor.Released.
 	Next []uint64
 }
 

@@ -20,6 +20,11 @@
 // cause unexplained. Opens have a ring of their own, so that many of them
 // starve nothing else; a lost one marks the process that opened.
 //
+// Programs, maps and rings are pinned, so that the kernel watches on when an
+// agent ends. A record stays in its ring until [Sensor.Release]; the next agent
+// takes over what is exactly the set it would have made ([Continuity]), and
+// goes on behind the last record that was released.
+//
 // What the attached programs see and what not, [Sensor.Signals] says.
 //
 // The package refuses to work half: no BTF, no capability, or a program of the

@@ -30,9 +30,13 @@ func Example() {
 		log.Fatal(err)
 	}
 	var ev bpf.Event
+	var done bpf.Mark
 	for {
 		switch err := sensor.Read(&ev); {
 		case errors.Is(err, bpf.ErrNoEvent):
+			if sensor.Mark(&done) { // all that was said is written
+				sensor.Release(&done)
+			}
 			continue
 		case err != nil:
 			log.Fatal(err)

@@ -185,6 +185,7 @@ func record(t testing.TB, s *Sensor) *tape {
 				tp.mu.Lock()
 				tp.events = append(tp.events, ev)
 				tp.mu.Unlock()
+				release(s)
 			case errors.Is(err, ErrClosed):
 				return
 			case !errors.Is(err, ErrNoEvent):

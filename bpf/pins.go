@@ -30,12 +30,15 @@ type pins struct {
 	lock   *os.File // of root; held while the sensor is open
 }
 
+// DefaultPin is where an agent pins its sensor.
+const DefaultPin = bpffs + "/jurat"
+
 const (
-	bpffs       = "/sys/fs/bpf"
-	pinMap      = "map_"
-	pinLink     = "link_"
-	pinIterator = "prog_on_task"
-	unfinished  = "new-" // what was not pinned to its end
+	bpffs      = "/sys/fs/bpf"
+	pinMap     = "map_"
+	pinLink    = "link_"
+	pinProgram = "prog_"
+	unfinished = "new-" // what was not pinned to its end
 )
 
 // layoutSalt makes a set of another build, in tests.
@@ -100,6 +103,12 @@ func (p *pins) dir() string { return filepath.Join(p.root, p.layout) }
 func (p *pins) exists() bool {
 	_, err := os.Stat(p.dir())
 	return err == nil
+}
+
+// existsOther reports whether there is a whole set of another layout.
+func (p *pins) existsOther() bool {
+	others, _ := p.others()
+	return slices.ContainsFunc(others, func(path string) bool { return !strings.HasPrefix(filepath.Base(path), unfinished) })
 }
 
 // others are the sets of other layouts, and what was left unfinished.
@@ -174,8 +183,11 @@ func (p *pins) keep(maps map[string]*ebpf.Map, attached []attachment, iterator *
 		if err := a.link.Pin(filepath.Join(staging, pinLink+a.name)); err != nil {
 			return fmt.Errorf("pinning the link of %s: %w", a.name, err)
 		}
+		if err := a.program.program.Pin(filepath.Join(staging, pinProgram+a.name)); err != nil {
+			return fmt.Errorf("pinning the program %s: %w", a.name, err)
+		}
 	}
-	if err := iterator.Pin(filepath.Join(staging, pinIterator)); err != nil {
+	if err := iterator.Pin(filepath.Join(staging, pinProgram+coreProgOnTask)); err != nil {
 		return fmt.Errorf("pinning the task iterator: %w", err)
 	}
 	if err := os.Rename(staging, p.dir()); err != nil {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,6 +49,7 @@ func readPinned(args []string) error {
 		case ev.Kind == KindLost:
 			fmt.Printf("lost %d %s\n", ev.Lost.Count, ev.Lost.Cause)
 		}
+		release(s)
 	}
 }
 
@@ -79,7 +81,7 @@ func TestNextAgentAdopts(t *testing.T) {
 	}
 	since := s.Since()
 	drain(t, s, func(*Event) {})
-	delivered := s.Delivered()
+	delivered := s.Released()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +113,55 @@ func TestNextAgentAdopts(t *testing.T) {
 	}
 	if found := undisturbed(s); len(found) != 0 {
 		t.Errorf("an undisturbed sensor: %+v", found)
+	}
+}
+
+// What was read and not released the next agent is delivered again.
+func TestNextAgentHasWhatWasNotReleased(t *testing.T) {
+	pin := pinDir(t)
+	s := open(t, Options{Pin: pin})
+	drain(t, s, func(*Event) {})
+	var m Mark
+	if !s.Mark(&m) {
+		t.Fatal("no mark after all was read")
+	}
+	path := tiny(t)
+	first, second := 0, 0
+	run(t, path, func(pid, _ int) { first = pid })
+	seen := func(s *Sensor, pid int) (n int) {
+		var ev Event
+		for empty := 0; empty < 3; {
+			switch err := s.Read(&ev); {
+			case errors.Is(err, ErrNoEvent):
+				empty++
+			case err != nil:
+				t.Fatal(err)
+			case ev.Kind == KindExec && ev.Process.PID == uint32(pid):
+				n++
+			}
+		}
+		return n
+	}
+	if n := seen(s, first); n != 1 {
+		t.Fatalf("read %d times", n)
+	}
+	s.Release(&m) // what was read before
+	s.Close()
+	run(t, path, func(pid, _ int) { second = pid })
+	s = open(t, Options{Pin: pin})
+	again, news := 0, 0
+	drain(t, s, func(ev *Event) {
+		switch {
+		case ev.Kind == KindLost:
+			t.Errorf("lost: %+v", ev.Lost)
+		case ev.Kind == KindExec && ev.Process.PID == uint32(first):
+			again++
+		case ev.Kind == KindExec && ev.Process.PID == uint32(second):
+			news++
+		}
+	})
+	if again != 1 || news != 1 {
+		t.Errorf("delivered %d times what was not released, %d times what came after", again, news)
 	}
 }
 
@@ -201,6 +252,26 @@ func TestStrangePinsAreNotAdopted(t *testing.T) {
 	}
 }
 
+// An agent of another build begins anew, and removes what it cannot use.
+func TestOtherBuildBeginsAnew(t *testing.T) {
+	pin := pinDir(t)
+	s := open(t, Options{Pin: pin})
+	set := s.pins.dir()
+	s.Close()
+	if err := os.Mkdir(filepath.Join(pin, unfinished+"x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	layoutSalt = "another build"
+	t.Cleanup(func() { layoutSalt = "" })
+	s = open(t, Options{Pin: pin})
+	if c := s.Continuity(); c.Adopted || c.Reason != ReasonVersion || !c.Pinned {
+		t.Errorf("%+v, %v", c, s.notes)
+	}
+	if others, err := s.pins.others(); err != nil || len(others) != 0 {
+		t.Errorf("%s is there beside %q, %v", set, others, err)
+	}
+}
+
 func TestUnpinRemovesAll(t *testing.T) {
 	pin := pinDir(t)
 	s := open(t, Options{Pin: pin})
@@ -213,9 +284,11 @@ func TestUnpinRemovesAll(t *testing.T) {
 	}
 	s.Close()
 	for range 200 { // the kernel frees later
-		if _, err := contents(id); errors.Is(err, os.ErrNotExist) {
+		m, err := ebpf.NewMapFromID(id)
+		if errors.Is(err, os.ErrNotExist) {
 			return
 		}
+		m.Close()
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Error("the event ring outlives agent and pins")

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync/atomic"
 	"time"
 )
 
@@ -160,8 +159,7 @@ func (s *Sensor) take(ev *Event) bool {
 	return true
 }
 
-// publish tells everybody what the caller is done with: the other goroutines,
-// the next agent and, at last, the kernel.
+// publish tells the other goroutines what the caller is done with.
 func (s *Sensor) publish() {
 	if s.held.Kind != 0 {
 		s.deliver.all = true // later: an open is read and not delivered
@@ -170,31 +168,12 @@ func (s *Sensor) publish() {
 	switch {
 	case s.deliver.all:
 		for i := range s.cpus {
-			s.publishOne(i)
+			s.consumed[i].Store(s.cpus[i].next - 1)
 		}
 	case s.deliver.at != nobody:
-		s.publishOne(s.deliver.at)
+		s.consumed[s.deliver.at].Store(s.cpus[s.deliver.at].next - 1)
 	}
 	s.deliver = delivery{at: nobody}
-	s.ring.free()
-	if s.opens != nil {
-		s.opens.free()
-	}
-}
-
-func (s *Sensor) publishOne(at int) {
-	n := s.cpus[at].next - 1
-	s.consumed[at].Store(n)
-	if s.positions != nil {
-		atomic.StoreUint64(word(s.positions[at*positionSize+8:]), s.cpus[at].drops)
-		atomic.StoreUint64(word(s.positions[at*positionSize:]), n)
-	}
-}
-
-// position returns what an earlier agent left as delivered, and how many of
-// that the kernel had lost.
-func (s *Sensor) position(at int) (delivered, drops uint64) {
-	return atomic.LoadUint64(word(s.positions[at*positionSize:])), atomic.LoadUint64(word(s.positions[at*positionSize+8:]))
 }
 
 // accept decodes a record and reports what is missing before it.

@@ -95,12 +95,12 @@ func (r *ring) next() ([]byte, error) {
 	}
 }
 
-// free gives back all that was read.
-func (r *ring) free() {
-	if r.freed != r.at {
+// free gives back what was read, up to at.
+func (r *ring) free(at uint64) {
+	if at > r.freed && at <= r.at {
 		// Not when somebody else moved it: next sees that first.
-		if atomic.CompareAndSwapUint64(word(r.consumer), r.freed, r.at) {
-			r.freed = r.at
+		if atomic.CompareAndSwapUint64(word(r.consumer), r.freed, at) {
+			r.freed = at
 		}
 	}
 }

@@ -70,7 +70,7 @@ type Sensor struct {
 	consumed    []atomic.Uint64 // per ring and CPU: every record up to this number was delivered
 	begun       []uint64        // likewise: the first number that is ours to deliver
 	guard       guard
-	positions   []byte // struct position per ring and CPU, for the next agent
+	positions   []byte // released, per ring and CPU, for the next agent
 	unexplained atomic.Uint64
 	closed      atomic.Bool
 	snapshot    sync.Mutex   // one iteration at a time: they share a scratch record
@@ -78,16 +78,17 @@ type Sensor struct {
 
 	hurry chan struct{} // wakes the reader out of its wait
 
-	reading sync.Mutex // guards what follows
-	cpus    []position // per ring and CPU
-	timer   *time.Timer
-	empty   int   // reads in a row that found nothing
-	held    Event // an open that waits for older events; Kind 0: none
-	queue   []Event
-	deliver delivery
-	table   []byte // copy of the counters
-	misses  uint64
-	missed  time.Time
+	reading  sync.Mutex // guards what follows
+	cpus     []position // per ring and CPU
+	released []released // likewise
+	timer    *time.Timer
+	empty    int   // reads in a row that found nothing
+	held     Event // an open that waits for older events; Kind 0: none
+	queue    []Event
+	deliver  delivery
+	table    []byte // copy of the counters
+	misses   uint64
+	missed   time.Time
 }
 
 // attachment is a program at its place.
@@ -132,6 +133,9 @@ func (s *Sensor) start(o Options) (err error) {
 	s.pins, reason, err = openPins(o.Pin, layoutName(o, s.possible))
 	if err != nil {
 		s.notes = append(s.notes, err)
+	}
+	if s.pins != nil && s.pins.existsOther() {
+		reason = ReasonVersion
 	}
 	if s.pins != nil && s.pins.exists() {
 		if err = s.adopt(o); err == nil {
@@ -210,6 +214,7 @@ func (s *Sensor) pin(reason string) error {
 		s.notes = append(s.notes, err)
 		return s.pins.discard()
 	}
+	s.continuity.Pinned = true
 	return nil
 }
 
@@ -243,7 +248,7 @@ func (s *Sensor) load(o Options) error {
 	return s.share(map[string]*ebpf.Map{
 		coreMapEvents: s.objects.Events, coreMapCounters: s.objects.Counters, coreMapStates: s.objects.States,
 		coreMapMeasured: s.objects.Measured, coreMapControl: s.objects.Control, coreMapHost: s.objects.Host,
-		coreMapPending: s.objects.Pending,
+		coreMapPending: s.objects.Pending, coreMapScratch: s.objects.Scratch,
 	})
 }
 
@@ -293,16 +298,17 @@ func (s *Sensor) openRings() (err error) {
 		s.memory = append(s.memory, memory)
 	}
 	n := s.possible * len(counters)
-	s.cpus, s.begun, s.consumed = make([]position, n), make([]uint64, n), make([]atomic.Uint64, n)
+	s.cpus, s.begun, s.consumed, s.released = make([]position, n), make([]uint64, n), make([]atomic.Uint64, n), make([]released, n)
 	if s.positions, err = unix.Mmap(s.maps[mapPositions].FD(), 0, positionSize*2*s.possible,
 		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return refused("mapping the reader's positions", err)
 	}
 	for at := range s.cpus {
-		delivered, drops := s.position(at)
-		s.cpus[at] = position{next: delivered + 1, drops: drops}
-		s.begun[at] = delivered + 1
-		s.consumed[at].Store(delivered)
+		r := s.position(at)
+		s.released[at] = r
+		s.cpus[at] = position{next: r.number + 1, drops: r.drops}
+		s.begun[at] = r.number + 1
+		s.consumed[at].Store(r.number)
 	}
 	s.table = make([]byte, n*counterSize)
 	s.deliver = delivery{at: nobody}

@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -159,17 +158,18 @@ func (s *Sensor) loadWatchers(spec *ebpf.CollectionSpec) error {
 			errs = append(errs, err)
 			continue
 		}
-		s.watching, s.findsTasks = collection, finds
+		s.watching = collection
+		if err := collection.Variables[watchVarFindsTasks].Get(&s.findsTasks); err != nil {
+			return fmt.Errorf("reading a constant of the programs: %w", err)
+		}
 		return s.shareWatching()
 	}
 	return errors.Join(errs...)
 }
 
-// shareWatching keeps what the programs of s.watching write for the next agent.
+// shareWatching keeps the maps of the programs of s.watching for the next agent.
 func (s *Sensor) shareWatching() error {
-	written := maps.Clone(s.watching.Maps)
-	delete(written, ".rodata")
-	return s.share(written)
+	return s.share(s.watching.Maps)
 }
 
 // hasFunctions reports whether the kernel has all these functions.

@@ -4,6 +4,7 @@
 package measure
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -197,11 +198,13 @@ func TestKernelDigest(t *testing.T) {
 	if v := exeDigest(t, m, &f.Exec); known(t, v) != sumOf(t, victim(t)) {
 		t.Errorf("digest is %v", v)
 	}
-	f.Exec.Kernel.Source = evidence.SourceIMA
 	p.stop()
 	m.Flush()
-	if v := exeDigest(t, m, &f.Exec); sourceOf(v) != evidence.SourceIMA {
-		t.Errorf("of a process that has ended: %v", v)
+	for source, algorithm := range map[string]string{evidence.SourceIMA: Algorithm, evidence.SourceFSVerity: "fsverity-sha-256"} {
+		f.Exec.Kernel.Source = source
+		if d, ok := exeDigest(t, m, &f.Exec).Get(); !ok || d.Source != source || d.Algorithm != algorithm || !bytes.Equal(d.Value, f.Exec.Kernel.Sum[:]) {
+			t.Errorf("of a process that has ended, by %s: %v", source, d)
+		}
 	}
 }
 

@@ -97,7 +97,10 @@ func (m *Meter) lookAtFiles(t *target, p *Pins, s *evidence.State) {
 		s.Unmeasured, s.Missing = evidence.Unknown[uint64](reasonRaced), evidence.Unknown[[]string](reasonRaced)
 		return
 	}
-	if p.anonymous = p.anonymous || exec.anonymous || again.anonymous; p.anonymous {
+	if exec.anonymous || again.anonymous {
+		p.anonymous.Store(true)
+	}
+	if p.anonymous.Load() {
 		s.Taints = append(slices.Clip(s.Taints), taintAnonymous)
 	}
 	s.Unmeasured, s.Missing = evidence.Known(l.unmeasured), evidence.Known(l.missing)

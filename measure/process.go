@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/jurat-dev/jurat/evidence"
 )
@@ -23,7 +24,7 @@ type Pins struct {
 	inputs   []*pin
 	// anonymous: it had executable memory without a file. A JIT compiler takes
 	// the right to execute away while it writes, so that one look may see none.
-	anonymous bool
+	anonymous atomic.Bool
 	context   pinnedContext
 	opened    int // files it had opened, all measured or named in the entry
 	// openedUnknown is why there may have been more; the entry says so.
@@ -92,7 +93,7 @@ func (m *Meter) code(ctx context.Context, t *target, f *Facts, p *evidence.Proce
 	} else {
 		p.Exe, p.Loader, p.Maps = i.exe(), i.loaderFile(), i.maps()
 		pins.exe, exe = i.files[0].ID, i.files[0].Path
-		pins.anonymous = slices.Contains(i.taints, taintAnonymous)
+		pins.anonymous.Store(slices.Contains(i.taints, taintAnonymous))
 		for _, file := range i.files {
 			pins.add(file.ID, file.Path)
 		}

@@ -67,16 +67,22 @@ type KernelDigest struct {
 
 // confirm holds a digest against the kernel's own, which is of the bytes that
 // were executed. Where the file could not be read any more, the kernel's stands
-// for it; where the two differ, something else was read.
+// for it; where the two differ, something else was read. That of fs-verity is
+// over the tree of the file's blocks, and compares with nothing that was read.
 func (k *KernelDigest) confirm(d evidence.Value[evidence.Digest]) evidence.Value[evidence.Digest] {
-	if k.Source != evidence.SourceIMA {
+	algorithm := Algorithm
+	switch k.Source {
+	case evidence.SourceIMA:
+	case evidence.SourceFSVerity:
+		algorithm = "fsverity-sha-256"
+	default:
 		return d
 	}
 	own, seen := d.Observed()
 	switch reason := d.Reason(); {
 	case reason == reasonExited || reason == reasonDeadline || reason == reasonTooLarge:
-		return evidence.Known(evidence.Digest{Algorithm: Algorithm, Value: bytes.Clone(k.Sum[:]), Source: evidence.SourceIMA})
-	case !seen:
+		return evidence.Known(evidence.Digest{Algorithm: algorithm, Value: bytes.Clone(k.Sum[:]), Source: k.Source})
+	case !seen || k.Source == evidence.SourceFSVerity:
 		return d
 	case own.Algorithm != Algorithm || !bytes.Equal(own.Value, k.Sum[:]):
 		return evidence.Unknown[evidence.Digest](reasonRaced)

@@ -31,6 +31,7 @@ import (
 
 	"github.com/jurat-dev/jurat/agent"
 	"github.com/jurat-dev/jurat/agent/local"
+	"github.com/jurat-dev/jurat/bpf"
 	brokerclient "github.com/jurat-dev/jurat/broker-client"
 	"github.com/jurat-dev/jurat/gate"
 )
@@ -167,6 +168,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o.add(f)
 	socket := f.String("socket", local.DefaultSocket, "unix socket to listen on, `PATH`")
 	ring := f.Int("ring-bytes", 0, "size of the kernel's event ring, a power of two (default 8388608)")
+	pin := f.String("pin", bpf.DefaultPin, "`DIR` below a bpf file system that keeps the kernel programs for the next juratd, so that a restart misses nothing; \"\": they end with this one")
 	var anchoring anchorFlags
 	anchoring.add(f)
 	inputs := f.String("inputs", agent.DefaultInputs, "`DIR` that declares what units read besides code; \"\": none")
@@ -193,7 +195,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	notify := notifier(os.Getenv("NOTIFY_SOCKET"))
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	err = agent.Run(ctx, agent.Config{
-		State: o.state, Socket: *socket, TPM: o.tpm, Broker: o.broker, RootCAs: roots, RingBytes: *ring,
+		State: o.state, Socket: *socket, TPM: o.tpm, Broker: o.broker, RootCAs: roots, RingBytes: *ring, Pin: *pin,
 		Anchor: anchor, BootLog: anchoring.bootLog, OSLog: anchoring.osLog, IMAList: anchoring.imaList,
 		Inputs: *inputs, Gate: *gated,
 		Version: version, Limits: agent.DefaultLimits(), Logger: logger,

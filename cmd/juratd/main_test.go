@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/jurat-dev/jurat/agent"
 	"github.com/jurat-dev/jurat/agent/local"
 	"github.com/jurat-dev/jurat/bpf"
@@ -180,11 +182,17 @@ func TestLife(t *testing.T) {
 	state := filepath.Join(dir, "state")
 	writeIdentity(t, state, "http://127.0.0.1:1", akName(t, device.Path()))
 
+	bpffs := filepath.Join(dir, "bpf")
+	if err := errors.Join(os.Mkdir(bpffs, 0o700), unix.Mount("bpf", bpffs, "bpf", 0, "mode=700")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(bpffs, 0)
+	pin := filepath.Join(bpffs, "jurat")
 	hear := serviceManager(t, filepath.Join(dir, "notify"))
 	socket := filepath.Join(dir, "run", "agent.sock")
 	for epoch := uint64(1); epoch <= 2; epoch++ {
 		// The second time with no more than it says it needs.
-		cmd, log := startJuratd(t, epoch == 2, "-state", state, "-socket", socket, "-tpm", device.Path(), "-ring-bytes", "1048576")
+		cmd, log := startJuratd(t, epoch == 2, "-state", state, "-socket", socket, "-tpm", device.Path(), "-ring-bytes", "1048576", "-pin", pin)
 		hear("READY=1\nSTATUS=")
 		client := local.Client{Socket: socket}
 		s, err := client.Status(t.Context())
@@ -201,12 +209,15 @@ func TestLife(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("ended with %v\n%s", err, log)
 		}
-		if _, err := os.Stat(filepath.Join(state, "running")); err == nil {
-			t.Error("an orderly end left its mark")
+		if reason := []string{"first", "restart"}[epoch-1]; !strings.Contains(log.String(), "reason="+reason) {
+			t.Errorf("epoch %d does not begin with %s:\n%s", epoch, reason, log)
 		}
 		if _, err := os.Stat(socket); err == nil {
 			t.Error("an orderly end left its socket")
 		}
+	}
+	if code, out, errs := juratd(t, "uninstall", "-state", state, "-socket", socket, "-pin", pin); code != exitYes || out != "removed "+pin+"\n" {
+		t.Errorf("uninstall: exit %d, %s%s", code, out, errs)
 	}
 	// Another TPM than the one that is enrolled.
 	writeIdentity(t, state, "http://127.0.0.1:1", append([]byte{0, 11}, make([]byte, 32)...))

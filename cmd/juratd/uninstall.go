@@ -11,12 +11,14 @@ import (
 
 	"github.com/jurat-dev/jurat/agent"
 	"github.com/jurat-dev/jurat/agent/local"
+	"github.com/jurat-dev/jurat/bpf"
 )
 
 const uninstallUsage = `usage: juratd uninstall [-purge] [flags]
 
-Removes what a stopped agent leaves behind: its socket. With -purge also its
-state: the host has to enrol again after that. Its programs ended with it.
+Removes what a stopped agent leaves behind: its socket, and its programs in
+the kernel, which watch on for the next agent. With -purge also its state: the
+host has to enrol again after that.
 
   juratd uninstall
 
@@ -28,6 +30,7 @@ func uninstall(args []string, stdout, stderr io.Writer) error {
 	u := agent.Uninstalling{}
 	f.StringVar(&u.State, "state", defaultState, "state `DIR`")
 	f.StringVar(&u.Socket, "socket", local.DefaultSocket, "unix socket of the agent, `PATH`")
+	f.StringVar(&u.Pin, "pin", bpf.DefaultPin, "where the programs are pinned, `DIR`")
 	f.BoolVar(&u.Purge, "purge", false, "also remove the state: identity, log, keys")
 	if err := parse(f, args, stderr, uninstallUsage); err != nil {
 		return err

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -85,13 +86,13 @@ func matrix(all []*result) string {
 // hooksOfTiers lists which programs see each signal, in each tier.
 func hooksOfTiers(all []*result) string {
 	tiers := []string{"lsm", "trampoline", "tracepoint"}
-	by := make(map[string]map[string]string)
-	for _, tier := range tiers {
-		by[tier] = make(map[string]string)
-		for _, r := range all {
-			for _, s := range r.probe.Signals {
-				if r.probe.Tier == tier && len(s.By) > len(by[tier][s.Name]) {
-					by[tier][s.Name] = s.By
+	by := make(map[[2]string][]string) // of tier and signal
+	for _, r := range all {
+		for _, s := range r.probe.Signals {
+			at := [2]string{r.probe.Tier, s.Name}
+			for _, hook := range strings.Fields(s.By) {
+				if !slices.Contains(by[at], hook) {
+					by[at] = append(by[at], hook)
 				}
 			}
 		}
@@ -101,7 +102,7 @@ func hooksOfTiers(all []*result) string {
 	for _, s := range all[0].probe.Signals {
 		fmt.Fprintf(&b, "| %s |", s.Name)
 		for _, tier := range tiers {
-			fmt.Fprintf(&b, " %s |", dash(strings.ReplaceAll(by[tier][s.Name], " ", "<br>")))
+			fmt.Fprintf(&b, " %s |", dash(strings.Join(by[[2]string{tier, s.Name}], "<br>")))
 		}
 		b.WriteString("\n")
 	}

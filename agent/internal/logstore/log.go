@@ -108,6 +108,17 @@ func (l *Log) fail(err error) error {
 	return l.err
 }
 
+// Flush hands what is in memory to the operating system, so that the end of
+// this process does not lose it. Durable it is with the next checkpoint.
+func (l *Log) Flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	return l.flush()
+}
+
 func (l *Log) flush() error {
 	for _, t := range []*tail{l.entries, l.offsets, l.hashes} {
 		if err := t.flush(); err != nil {

@@ -89,7 +89,7 @@ func (s *Stage) Close() error {
 	for _, tpm := range s.tpms {
 		errs = append(errs, tpm.Stop())
 	}
-	return errors.Join(append(errs, os.RemoveAll(s.Dir))...)
+	return errors.Join(append(errs, s.unpin(), os.RemoveAll(s.Dir))...)
 }
 
 // LogTail returns the last lines the programs wrote.
@@ -160,7 +160,7 @@ func (s *Stage) Enrol(h *Host, more ...string) error {
 
 // StartAgent runs juratd for the host and waits for its socket.
 func (s *Stage) StartAgent(h *Host, more ...string) error {
-	args := append([]string{"-tpm", h.TPM.Path(), "-boot-log", h.TPM.EventLog(), "-broker", s.Issuer, "-state", h.State, "-socket", h.Socket}, more...)
+	args := append([]string{"-tpm", h.TPM.Path(), "-boot-log", h.TPM.EventLog(), "-broker", s.Issuer, "-state", h.State, "-socket", h.Socket, "-pin", s.pin(h)}, more...)
 	p, err := s.Start("juratd "+h.Name, nil, filepath.Join(s.Bin, "juratd"), args...)
 	if err != nil {
 		return err
@@ -173,6 +173,33 @@ func (s *Stage) StartAgent(h *Host, more ...string) error {
 		}
 		return err == nil
 	}, p)
+}
+
+// pins is where the kernel keeps programs.
+const pins = "/sys/fs/bpf"
+
+// unpin removes what juratds left in the kernel: those of this stage, and of
+// stages that were killed.
+func (s *Stage) unpin() error {
+	entries, err := os.ReadDir(pins)
+	if err != nil {
+		return nil // no such file system
+	}
+	var errs []error
+	for _, e := range entries {
+		stage, _, ok := strings.Cut(strings.TrimPrefix(e.Name(), "jurat-"), "-")
+		dir := filepath.Join(filepath.Dir(s.Dir), "jurat-"+stage)
+		if _, err := os.Lstat(dir); !ok || !strings.HasPrefix(e.Name(), "jurat-") || err == nil && dir != s.Dir {
+			continue
+		}
+		errs = append(errs, exec.Command(filepath.Join(s.Bin, "juratd"), "uninstall", "-pin", filepath.Join(pins, e.Name()), "-state", dir, "-socket", dir).Run())
+	}
+	return errors.Join(errs...)
+}
+
+// pin is where the host's juratd keeps its kernel programs.
+func (s *Stage) pin(h *Host) string {
+	return filepath.Join(pins, filepath.Base(s.Dir)+"-"+h.Name)
 }
 
 // StopAgent ends the host's juratd.
