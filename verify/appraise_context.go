@@ -184,7 +184,7 @@ func (a *Appraisal) looksAtCode(r *Request) {
 		before, after evidence.Value[uint64]
 		hint          string
 	}{
-		{"unmeasured", r.Before.Unmeasured, r.After.Unmeasured, "code was mapped that no file stands behind, or that could not be measured"},
+		{"unmeasured", r.Before.Unmeasured, r.After.Unmeasured, "a file was mapped or opened since the measurement, or could not be measured: ask again"},
 		{"private-pages", r.Before.Private, r.After.Private, "program text was written to: restart the process"},
 	} {
 		if known2(a, AttestorCode, look.check, look.before, look.after) {
