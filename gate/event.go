@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,8 +67,7 @@ func (ev *event) process() Process {
 		return who
 	}
 	defer unix.Close(int(ev.pidfd))
-	var sb unix.Statfs_t
-	if unix.Fstatfs(int(ev.pidfd), &sb) == nil && sb.Type == unix.PID_FS_MAGIC {
+	if pidfdsHaveInodes(int(ev.pidfd)) {
 		var st unix.Stat_t
 		if unix.Fstat(int(ev.pidfd), &st) == nil {
 			who.PidfdInode = st.Ino
@@ -76,6 +76,27 @@ func (ev *event) process() Process {
 	}
 	who.Start = startOf(who.PID, int(ev.pidfd))
 	return who
+}
+
+// pidfdInodes is what was found out about this kernel: 0 nothing yet.
+var pidfdInodes atomic.Int32
+
+// pidfdsHaveInodes reports whether each process has an inode of its own on
+// pidfs, as since Linux 6.9. pidfd is any.
+func pidfdsHaveInodes(pidfd int) bool {
+	if known := pidfdInodes.Load(); known != 0 {
+		return known > 0
+	}
+	var sb unix.Statfs_t
+	if unix.Fstatfs(pidfd, &sb) != nil {
+		return false
+	}
+	if sb.Type != unix.PID_FS_MAGIC {
+		pidfdInodes.Store(-1)
+		return false
+	}
+	pidfdInodes.Store(1)
+	return true
 }
 
 // next reads one event, or waits for one as long as a pulse; ok is false where

@@ -60,7 +60,7 @@ func (h *holder) read() {
 		f := h.take(&ev)
 		switch {
 		case f == nil:
-		case f.identify() && h.quick.has(f.said.file.ID):
+		case f.identify() && h.quick.knows(&f.said.file):
 			now = f
 			late.Reset(time.Duration(h.task.Deadline))
 			h.finish(h.ctx, f)
@@ -145,9 +145,11 @@ func identity(st *unix.Stat_t) evidence.FileID {
 func (h *holder) finish(ctx context.Context, f *hold) {
 	defer unix.Close(f.fd)
 	said := f.said
-	var sb unix.Statfs_t
-	said.file.Stacked = unix.Fstatfs(f.fd, &sb) == nil && sb.Type == unix.OVERLAYFS_SUPER_MAGIC
-	said.file.Form, said.file.Interpreter = formOf(f.fd)
+	if said.file.Form == FormUnread {
+		var sb unix.Statfs_t
+		said.file.Stacked = unix.Fstatfs(f.fd, &sb) == nil && sb.Type == unix.OVERLAYFS_SUPER_MAGIC
+		said.file.Form, said.file.Interpreter = formOf(f.fd)
+	}
 	said.file.ID, said.file.Digest = h.digester.Digest(ctx, f.fd)
 	h.quick.note(&said.file)
 
@@ -211,11 +213,11 @@ func formOf(fd int) (Form, string) {
 
 var heads = sync.Pool{New: func() any { return new([headSize]byte) }}
 
-// quick remembers which files had their digest at hand, so that whoever reads
-// events measures them himself. It is about time, nothing else.
+// quick remembers files that have their digest at hand, so that whoever reads
+// events measures them himself, and of what form they are.
 type quick struct {
 	mu    sync.Mutex // guards files
-	files map[evidence.FileID]struct{}
+	files map[evidence.FileID]File
 }
 
 const (
@@ -223,10 +225,14 @@ const (
 	quickBytes = 64 << 20 // hashed in a tenth of a second, should it have left the cache
 )
 
-func (q *quick) has(id evidence.FileID) bool {
+// knows completes what is known of a file but for its digest, if it is.
+func (q *quick) knows(f *File) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, ok := q.files[id]
+	known, ok := q.files[f.ID]
+	if ok {
+		*f = known
+	}
 	return ok
 }
 
@@ -238,8 +244,13 @@ func (q *quick) note(f *File) {
 		delete(q.files, f.ID)
 		return
 	}
-	if q.files == nil || len(q.files) >= quickFiles {
-		q.files = make(map[evidence.FileID]struct{})
+	if _, had := q.files[f.ID]; had {
+		return
 	}
-	q.files[f.ID] = struct{}{}
+	if q.files == nil || len(q.files) >= quickFiles {
+		q.files = make(map[evidence.FileID]File)
+	}
+	known := *f
+	known.Digest = evidence.Value[evidence.Digest]{}
+	q.files[f.ID] = known
 }

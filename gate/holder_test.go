@@ -249,6 +249,12 @@ func openGate(t testing.TB, o Options) *gated {
 	require.Loads(t)
 	hub.once.Do(startHub)
 	require.Need(t, "bpf", hub.none)
+	return openAlone(t, o)
+}
+
+// openAlone opens a gate without a sensor beside it.
+func openAlone(t testing.TB, o Options) *gated {
+	t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	g, err := Open(t.Context(), o)
 	if err != nil {

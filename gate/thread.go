@@ -9,15 +9,17 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // A process with more threads than maxThreads is not looked into; one whose
-// threads keep running is looked at maxLooks times.
+// threads keep running is looked at maxLooks times in all, with a rest between.
 const (
 	maxThreads = 1024
-	maxLooks   = 8
+	maxLooks   = 32
+	lookRest   = 500 * time.Microsecond
 )
 
 // opener returns the thread of a process that opened the file held now, where
@@ -39,8 +41,9 @@ func opener(pid uint32) uint32 {
 		return 0
 	}
 	var found uint32
+	looks := maxLooks
 	for _, t := range threads {
-		switch state := inExec(dir + "/" + t.Name() + "/syscall"); {
+		switch state := inExec(dir+"/"+t.Name()+"/syscall", &looks); {
 		case state == stateUnclear || state == stateExec && found != 0:
 			return 0
 		case state == stateExec:
@@ -63,9 +66,10 @@ const (
 )
 
 // inExec reports whether a thread is in a call of execve or execveat. A
-// running thread does not say: it is looked at again.
-func inExec(path string) threadState {
-	for range maxLooks {
+// running thread does not say: it is looked at again, as long as there are looks
+// left.
+func inExec(path string, looks *int) threadState {
+	for {
 		text, err := os.ReadFile(path)
 		if os.IsNotExist(err) {
 			return stateElsewhere // it has ended
@@ -75,6 +79,10 @@ func inExec(path string) threadState {
 		}
 		number, _, _ := bytes.Cut(bytes.TrimSpace(text), []byte(" "))
 		if string(number) == "running" {
+			if *looks--; *looks < 0 {
+				return stateUnclear
+			}
+			time.Sleep(lookRest)
 			continue
 		}
 		n, err := strconv.ParseInt(string(number), 10, 64)
@@ -86,7 +94,6 @@ func inExec(path string) threadState {
 		}
 		return stateElsewhere
 	}
-	return stateUnclear
 }
 
 // execCall reports whether a system call number may mean execve or execveat:

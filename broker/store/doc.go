@@ -4,7 +4,8 @@
 // Package store is what the broker remembers, and the one transaction in which
 // it decides (station 9 of the flow).
 //
-// The door is a database, opened by a driver in a folder below (sqlite). This
+// The door is a database, opened by a driver in a folder below (sqlite for one
+// broker, postgres for one or several on the same database). This
 // package holds everything that is the same for every database: the entities,
 // the statements, the group commit and the broker's log. It decides nothing,
 // signs nothing itself, keeps no private key and no token, and reads no clock.
@@ -43,5 +44,10 @@
 // Functions of several callers run one after the other inside one database
 // transaction (group commit: whatever waits when the last one ended, at most
 // 512). They must be quick and do nothing but use tx. What an index or a count
-// was is true only once Update has returned nil.
+// was is true only once Update has returned nil. An entry is in the log then;
+// until then nobody can read it.
+//
+// A batch refuses a log that ends before what this broker has committed, or in a
+// head that no broker with its key has signed: somebody put an earlier state of
+// the database back, or wrote to it by hand.
 package store

@@ -92,7 +92,7 @@ func (m *memory) admit(ctx context.Context, b *broker.Broker, log *slog.Logger) 
 
 // watch keeps the head of the log until ctx ends, and once more then. It ends
 // the serving of a store that was put back meanwhile.
-func (m *memory) watch(ctx context.Context, refuse context.CancelCauseFunc, log *slog.Logger) {
+func (m *memory) watch(ctx context.Context, refuse context.CancelFunc, log *slog.Logger) {
 	tick := time.NewTicker(headTime)
 	defer tick.Stop()
 	for over := false; !over; {
@@ -108,7 +108,7 @@ func (m *memory) watch(ctx context.Context, refuse context.CancelCauseFunc, log 
 		switch {
 		case errors.As(err, &r) && m.refused == nil:
 			m.refused = err
-			refuse(err)
+			refuse()
 		case err != nil && m.refused == nil:
 			log.Error("the head of the log was not kept", "err", err)
 		}

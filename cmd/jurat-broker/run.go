@@ -200,8 +200,8 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) (err error) {
 		log.Info("keys made", "files", k.Made, "directory", s.data)
 	}
 	work, end := context.WithCancel(context.WithoutCancel(ctx))
-	serving, refuse := context.WithCancelCause(ctx)
-	defer refuse(nil)
+	serving, refuse := context.WithCancel(ctx)
+	defer refuse()
 	var background sync.WaitGroup
 	background.Go(func() { b.Run(work) })
 	background.Go(func() { s.reload(work, asked, b, log) })

@@ -172,7 +172,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var anchoring anchorFlags
 	anchoring.add(f)
 	inputs := f.String("inputs", agent.DefaultInputs, "`DIR` that declares what units read besides code; \"\": none")
-	gated := f.Bool("gate", false, "hold each exec on the host until its files are measured")
+	gated := f.Bool("gate", false, "hold each exec on the host until its files are hashed, and taint those that were not")
 	showVersion := f.Bool("version", false, "print the version and end")
 	if err := parse(f, args, stderr, serveUsage); err != nil {
 		return err

@@ -147,8 +147,7 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.programs, program), args...)
 	cmd.Dir = s.Dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	// A group of its own, to be killed as one, and with the test if that dies.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as, Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as, Pdeathsig: syscall.SIGKILL} // it ends with the test if that dies
 	return cmd
 }
 
@@ -171,19 +170,36 @@ func (s *Server) Restart(t testing.TB) {
 	}
 }
 
-// Kill kills the server, all its processes, without a word.
+// Kill kills the server, all its processes, without a word, and waits until they
+// are gone.
 func (s *Server) Kill() {
 	if s.process == nil {
 		return
 	}
-	// Backends are in groups of their own; they end when the postmaster is gone.
-	_ = syscall.Kill(-s.process.Process.Pid, syscall.SIGKILL)
+	pid := s.process.Process.Pid
+	// Its children are in sessions of their own.
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	_ = s.process.Process.Kill()
 	_ = s.process.Wait()
 	s.process = nil
+	for _, word := range strings.Fields(string(text)) {
+		child, err := strconv.Atoi(word)
+		if err != nil {
+			continue
+		}
+		_ = syscall.Kill(child, syscall.SIGKILL)
+		for running(child) {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
-// Log returns what the server wrote since it was started.
-func (s *Server) Log() string { return s.said.String() }
+// running reports whether a process does anything any more.
+func running(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, ok := strings.Cut(string(stat), ") ")
+	return err == nil && ok && !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+}
 
 // PassFile is the file with the password.
 func (s *Server) PassFile() string { return filepath.Join(s.Dir, "pgpass") }

@@ -55,6 +55,12 @@ func (f *field) attack(a attack) result {
 		lines, err = f.killedAgent(ctx)
 	case "stolen-token":
 		lines, err = f.stolenToken(ctx)
+	case "first-run":
+		lines, err = f.firstRun(ctx)
+	case "killed-gate":
+		lines, err = f.lamedGate(ctx, syscall.SIGKILL)
+	case "stopped-gate":
+		lines, err = f.lamedGate(ctx, syscall.SIGSTOP)
 	default:
 		lines, err = f.program(ctx, a.name)
 	}
@@ -189,7 +195,11 @@ func (f *field) sweep() {
 }
 
 // agentPID returns the process number of the host's juratd.
-func (f *field) agentPID() (int, error) {
+func (f *field) agentPID() (int, error) { return f.juratd(false) }
+
+// juratd returns the process number of the host's juratd, or of the process
+// that holds execs for it.
+func (f *field) juratd(holder bool) (int, error) {
 	all, err := (&local.Client{Socket: f.host.Socket}).Processes(f.ctx)
 	if err != nil {
 		return 0, err
@@ -199,7 +209,12 @@ func (f *field) agentPID() (int, error) {
 		return 0, err
 	}
 	for _, p := range all {
-		if link, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.Instance.PID)); err == nil && link == own {
+		dir := fmt.Sprintf("/proc/%d/", p.Instance.PID)
+		line, err := os.ReadFile(dir + "cmdline")
+		if link, linkErr := os.Readlink(dir + "exe"); err != nil || linkErr != nil || link != own {
+			continue
+		}
+		if strings.Contains(string(line), "\x00hold-execs\x00") == holder {
 			return int(p.Instance.PID), nil
 		}
 	}
@@ -277,7 +292,7 @@ func (f *field) killedAgent(ctx context.Context) ([]string, error) {
 	_ = f.StopAgent(f.host) // it says how it ended: killed
 	time.Sleep(time.Second) // nobody watches
 	ran := stop()
-	if err := f.StartAgent(f.host); err != nil {
+	if err := f.StartAgent(f.host, "-gate"); err != nil {
 		return nil, err
 	}
 	if _, err := ask.WriteString("ask answer\n"); err != nil {

@@ -75,7 +75,7 @@ func openField(ctx context.Context, programs string) (f *field, err error) {
 	for _, step := range []func() error{
 		s.StartBroker,
 		func() error { return s.Enrol(f.host, "--machine", "field") },
-		func() error { return s.StartAgent(f.host) },
+		func() error { return s.StartAgent(f.host, "-gate") },
 		func() (err error) { f.audience, err = s.StartResource(); return err },
 		f.register,
 	} {
@@ -113,6 +113,7 @@ func compilePrograms(ctx context.Context, dir string) error {
 		append([]string{"-o", in("worker"), src + "worker/worker.c"}, link...),
 		append([]string{"-DEVIL", "-o", in("evil"), src + "worker/worker.c"}, link...),
 		append([]string{"-o", in("attacks")}, attacks...),
+		{"-static", "-nostdlib", "-ffreestanding", "-o", in("brief"), src + "worker/brief.c"},
 	} {
 		out, err := exec.CommandContext(ctx, "gcc", append([]string{"-O1", "-w", "-falign-functions=16"}, args...)...).CombinedOutput()
 		if err != nil {

@@ -57,9 +57,13 @@ var suite = []attack{
 	{name: "python-c", about: "code in an argument"},
 	{name: "python-stdin", about: "code on standard input"},
 	{name: "env-s", about: "#!/usr/bin/env -S starts the interpreter"},
+	{name: "moved-script", about: "the directory of a script is exchanged after the kernel opened it"},
 	{name: "nested", about: "python starts sh, which starts python"},
 
 	{name: "flood", about: "juratd is stopped while thousands of programs run"},
 	{name: "killed-agent", about: "juratd is killed in a storm of execs and started again"},
+	{name: "first-run", about: "a program nobody knows ends at once and is deleted"},
+	{name: "killed-gate", about: "the process that holds execs is killed in a storm"},
+	{name: "stopped-gate", about: "the process that holds execs is stopped in a storm"},
 	{name: "stolen-token", about: "the token itself, without the key"},
 }

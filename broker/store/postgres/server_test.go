@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -116,6 +118,28 @@ func testSettings(t *testing.T, server *postgrestest.Server, schema string) {
 	}
 }
 
+// testStandby: a server that only follows another is refused.
+func testStandby(t *testing.T, server *postgrestest.Server, schema string) {
+	url := server.Schema(t, schema)
+	openedDatabase(t, url)
+	signal := filepath.Join(server.Dir, "data", "standby.signal")
+	server.Kill()
+	if err := os.WriteFile(signal, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	server.Restart(t)
+	defer func() {
+		server.Kill()
+		if err := os.Remove(signal); err != nil {
+			t.Error(err)
+		}
+		server.Restart(t)
+	}()
+	if _, err := open(t.Context(), url, storetest.Now); err == nil || !strings.Contains(err.Error(), "standby") {
+		t.Errorf("standby: %v", err)
+	}
+}
+
 // testForeign: tables of others, of a newer program, or changed ones are left
 // alone.
 func testForeign(t *testing.T, server *postgrestest.Server, schema string) {
@@ -165,8 +189,8 @@ func testReaders(t *testing.T, server *postgrestest.Server, schema string) {
 		if after := get(c); before != "one" || after != "one" {
 			t.Errorf("%s, then %s in one view", before, after)
 		}
-		if _, err := c.Exec(`DELETE FROM setting`); err == nil {
-			t.Error("a reader may delete")
+		if _, err := c.Exec(`INSERT INTO setting (name, value) VALUES ('b', '')`); err == nil || !strings.Contains(err.Error(), "read-only") {
+			t.Errorf("a reader may write: %v", err)
 		}
 		return nil
 	})

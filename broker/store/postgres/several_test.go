@@ -31,7 +31,7 @@ func TestServer(t *testing.T) {
 	server := postgrestest.Start(t)
 	for name, test := range map[string]func(*testing.T, *postgrestest.Server, string){
 		"several": testSeveral, "together": testOpenedTogether, "lock": testLock, "hung": testHung, "restart": testRestart, "hidden": testHiddenFailure,
-		"settings": testSettings, "foreign": testForeign, "readers": testReaders, "tampering": testTampering, "text": testText,
+		"settings": testSettings, "standby": testStandby, "foreign": testForeign, "readers": testReaders, "tampering": testTampering, "text": testText,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server, name) })
 	}

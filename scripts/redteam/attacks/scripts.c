@@ -43,6 +43,42 @@ static void swapped_script(void)
 	python(script, NULL);
 }
 
+/*
+ * Another script, by its own name without a suffix, which no open is told of. It
+ * opens the honest one, as the honest one would be. Once it runs, the honest one
+ * is at its path: the directory is another, so the file's change time shows
+ * nothing.
+ */
+static void moved_script(void)
+{
+	char *now = at("now"), *then = at("then"), *away = at("away"), *script, *honest, *text;
+	int go[2];
+	if (asprintf(&script, "%s/agent", now) < 0 || asprintf(&honest, "%s/agent", then) < 0 || pipe(go))
+		die("asprintf");
+	mkdir(now, 0755);
+	mkdir(then, 0755);
+	copy(env("AGENT"), honest);
+	if (asprintf(&text, "#!" PYTHON " -B\n%s", asking("import sys\nsys.path.insert(0, os.path.dirname(os.environ['AGENT']))\nimport tools\n"
+			    "open(os.environ['AGENT']).read()\nos.read(0, 1)")) < 0)
+		die("asprintf");
+	put(script, text);
+	sleep(1); /* nobody may say that the files are young */
+	pid_t pid = fork();
+	if (pid == 0) {
+		dup2(go[0], 0);
+		drop();
+		execl(script, script, NULL);
+		_exit(127);
+	}
+	usleep(500000);
+	if (rename(now, away) || rename(then, now))
+		die("rename");
+	deed("another script runs, and the honest one is at its path");
+	if (write(go[1], "", 1) != 1)
+		die("write");
+	reap(pid);
+}
+
 static void python_path(void)
 {
 	char *dir = at("path"), *file;
@@ -115,6 +151,6 @@ static void nested(void)
 }
 
 const struct attack script_attacks[] = {
-	{ "changed-line", changed_line }, { "swapped-script", swapped_script }, { "pythonpath", python_path }, { "changed-module", changed_module },
+	{ "changed-line", changed_line }, { "swapped-script", swapped_script }, { "pythonpath", python_path }, { "changed-module", changed_module }, { "moved-script", moved_script },
 	{ "python-c", inline_code }, { "python-stdin", standard_input }, { "env-s", split_env }, { "nested", nested }, { 0 },
 };
