@@ -159,7 +159,7 @@ func testRolledBackMeanwhile(t *testing.T, server *postgrestest.Server, schema s
 			t.Error("it went on with the older state")
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), "was rolled back"); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), "msg=ended"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it goes on: %s", log)
 		}
