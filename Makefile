@@ -34,6 +34,12 @@ redteam: ## real attacks on a running jurat: what the kernel saw, who said no (t
 	@go build $(GOFLAGS_BUILD) -o bin/redteam ./scripts/redteam
 	@bin/redteam
 
+.PHONY: kernels
+kernels: ## bpf in the kernels of Debian 12 and 13, emulated: tiers, signals, tests; writes docs/kernels.md
+	@scripts/setup.sh kernels
+	@go build -o bin/kernels ./scripts/kernels
+	@bin/kernels
+
 .PHONY: test
 test: ## all tests, race detector on (installs what they need)
 	@scripts/setup.sh test

@@ -6,6 +6,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +45,7 @@ func HoldExecs() error {
 	if err != nil {
 		return err
 	}
+	go care(context.Background(), meter, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	return gate.Hold(gate.HolderConn, meter)
 }
 

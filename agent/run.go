@@ -137,7 +137,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := a.open(c.Socket); err != nil {
 		return err
 	}
-	go a.care(ctx, meter)
+	go care(ctx, meter, c.Logger)
 	return a.live(ctx, recovery, c.Ready)
 }
 
@@ -249,7 +249,7 @@ func (a *Agent) live(ctx context.Context, r logstore.Recovery, ready func()) err
 
 // care keeps the digest cache honest and small: when the clock is set, a file
 // time from before proves nothing any more.
-func (a *Agent) care(ctx context.Context, meter *measure.Meter) {
+func care(ctx context.Context, meter *measure.Meter, logger *slog.Logger) {
 	steps := clockSteps(ctx)
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -260,7 +260,7 @@ func (a *Agent) care(ctx context.Context, meter *measure.Meter) {
 				steps = nil
 				continue
 			}
-			a.logger.Info("the clock was set; every digest is made anew")
+			logger.Info("the clock was set; every digest is made anew")
 			meter.Flush()
 		case <-tick.C:
 			meter.Sweep(sweepIdle)

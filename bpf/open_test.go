@@ -167,7 +167,7 @@ func TestProgramsAreTheManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(facts.Programs) < 5 || !strings.HasPrefix(facts.Compiler, "Debian clang version 14.0.6") || s.Tier() != wantTier() {
+	if len(facts.Programs) < 5 || !strings.HasPrefix(facts.Compiler, "Debian clang version 14.0.6") || s.Tier() != wantTier(s) {
 		t.Errorf("tier %s, facts %+v", s.Tier(), facts)
 	}
 	tag := regexp.MustCompile(`^[0-9a-f]{16}$`)

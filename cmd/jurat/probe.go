@@ -15,8 +15,9 @@ import (
 	"github.com/jurat-dev/jurat/doctor"
 )
 
-// probePatience bounds the probe: the kernel may be slow to check programs.
-const probePatience = time.Minute
+// probePatience bounds the probe: an emulated or busy kernel may check programs
+// for minutes.
+const probePatience = 5 * time.Minute
 
 func (a *app) probeCommand() *cobra.Command {
 	return &cobra.Command{

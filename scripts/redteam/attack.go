@@ -17,12 +17,14 @@ import (
 	"time"
 
 	"github.com/jurat-dev/jurat/agent/local"
+	"github.com/jurat-dev/jurat/bpf"
 )
 
 // How an attack may end.
 const (
 	outcomeNo     = "no"
 	outcomeLost   = "YES"
+	outcomeMissed = "missed" // YES, and threat-model.md says that this tier misses it
 	outcomeCannot = "-"
 	outcomeBroken = "nothing"
 )
@@ -35,7 +37,7 @@ type result struct {
 	Deeds   []string `json:"deeds"`
 	Saw     string   `json:"kernel_saw"`
 	Verdict string   `json:"verdict"`
-	Outcome string   `json:"credential"` // no, YES, - (not possible here) or nothing (it proved nothing)
+	Outcome string   `json:"credential"` // no, YES, missed, - (not possible here) or nothing (it proved nothing)
 }
 
 // attack runs one attack and judges what came of it.
@@ -67,6 +69,9 @@ func (f *field) attack(a attack) result {
 	r.Saw = strings.Join(seen(), ", ")
 	if err != nil && r.Outcome != outcomeLost {
 		r.Outcome, r.Verdict = outcomeBroken, err.Error()
+	}
+	if a.hooks && r.Outcome == outcomeLost && f.tier == bpf.TierTracepoint {
+		r.Outcome, r.Verdict = outcomeMissed, "a credential: only tiers above tracepoint see it"
 	}
 	return r
 }

@@ -27,7 +27,7 @@ const (
 	approver = "alice@example.test"
 	user     = 61001
 	python   = "/usr/bin/python3"
-	patience = 2 * time.Minute // for one attack
+	patience = 5 * time.Minute // for one attack, also in an emulated kernel
 )
 
 // field is where the attacks take place.
@@ -40,14 +40,17 @@ type field struct {
 	work     string // directory of the programs
 	worker   string // the honest program's task
 	python   string // the honest script's task
+	tier     string // of the agent
 }
 
-func openField(ctx context.Context) (f *field, err error) {
+// openField sets everything up. programs is a directory that compilePrograms
+// has filled; empty: one of the field's own.
+func openField(ctx context.Context, programs string) (f *field, err error) {
 	s, err := stage.Open(ctx, "bin")
 	if err != nil {
 		return nil, err
 	}
-	f = &field{Stage: s, ctx: ctx, work: s.Path("field")}
+	f = &field{Stage: s, ctx: ctx, work: programs}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%w\n%s", err, s.LogTail())
@@ -60,8 +63,11 @@ func openField(ctx context.Context) (f *field, err error) {
 	if f.unit.Dir == "" {
 		return f, errors.New("no cgroup v2 to make a unit in")
 	}
-	if err := f.compile(); err != nil {
-		return f, err
+	if f.work == "" {
+		f.work = s.Path("field")
+		if err := compilePrograms(ctx, f.work); err != nil {
+			return f, err
+		}
 	}
 	if f.host, err = s.AddHost("h1"); err != nil {
 		return f, err
@@ -88,9 +94,10 @@ func (f *field) close() error {
 	return err
 }
 
-// compile builds the worker, its evil twin, and the attacks.
-func (f *field) compile() error {
-	if err := os.Mkdir(f.work, 0o755); err != nil {
+// compilePrograms builds the worker, its evil twin, and the attacks into a new
+// directory. They find their library there, and nowhere else.
+func compilePrograms(ctx context.Context, dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
 	const src = "scripts/redteam/"
@@ -98,8 +105,8 @@ func (f *field) compile() error {
 	if err != nil {
 		return err
 	}
-	in := func(name string) string { return filepath.Join(f.work, name) }
-	link := []string{"-L" + f.work, "-Wl,-rpath," + f.work, "-lworker"}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	link := []string{"-L" + dir, "-Wl,-rpath," + dir, "-lworker"}
 	for _, args := range [][]string{
 		{"-shared", "-fPIC", "-o", in("libworker.so"), src + "worker/libworker.c"},
 		{"-shared", "-fPIC", "-DEVIL", "-o", in("libevil.so"), src + "worker/libworker.c"},
@@ -108,8 +115,9 @@ func (f *field) compile() error {
 		append([]string{"-o", in("attacks")}, attacks...),
 		{"-static", "-nostdlib", "-ffreestanding", "-o", in("brief"), src + "worker/brief.c"},
 	} {
-		if _, err := f.Run("gcc", append([]string{"-O1", "-w", "-falign-functions=16"}, args...)...); err != nil {
-			return err
+		out, err := exec.CommandContext(ctx, "gcc", append([]string{"-O1", "-w", "-falign-functions=16"}, args...)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("gcc: %w: %s", err, out)
 		}
 	}
 	for _, name := range []string{"agent.py", "tools.py"} {
@@ -159,6 +167,9 @@ func (f *field) register() error {
 		if err := f.Apply(f.workload(w.id, p)); err != nil {
 			return err
 		}
+	}
+	if f.tier, err = f.Tier(f.host); err != nil {
+		return err
 	}
 	_, err = f.Jurat("boot", "learn", "h1")
 	return err

@@ -27,14 +27,22 @@ func main() {
 	defer stop()
 	pattern := flag.String("run", "", "only attacks whose name matches this `PATTERN`")
 	asJSON := flag.Bool("json", false, "one JSON object a line")
+	programs := flag.String("programs", "", "attack with the programs in `DIR`, which -compile has made, and not with new ones")
+	compile := flag.Bool("compile", false, "compile the programs into the directory of -programs, and attack nothing")
 	flag.Parse()
-	if err := run(ctx, *pattern, *asJSON); err != nil {
+	err := error(nil)
+	if *compile {
+		err = compilePrograms(ctx, *programs)
+	} else {
+		err = run(ctx, *pattern, *asJSON, *programs)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "redteam:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, pattern string, asJSON bool) (err error) {
+func run(ctx context.Context, pattern string, asJSON bool, programs string) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("not root: the attackers are")
 	}
@@ -42,7 +50,7 @@ func run(ctx context.Context, pattern string, asJSON bool) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := openField(ctx)
+	f, err := openField(ctx, programs)
 	if err != nil {
 		return err
 	}
@@ -103,7 +111,7 @@ func (s *show) row(r result) {
 
 func (s *show) end(count map[string]int) {
 	if !s.json {
-		fmt.Printf("\n%d refused, %d not possible here, %d through, %d proved nothing; the honest workloads still have their credentials\n",
-			count[outcomeNo], count[outcomeCannot], count[outcomeLost], count[outcomeBroken])
+		fmt.Printf("\n%d refused, %d not possible here, %d missed by this tier, %d through, %d proved nothing; the honest workloads still have their credentials\n",
+			count[outcomeNo], count[outcomeCannot], count[outcomeMissed], count[outcomeLost], count[outcomeBroken])
 	}
 }

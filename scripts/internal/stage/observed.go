@@ -12,13 +12,26 @@ import (
 	"github.com/jurat-dev/jurat/evidence"
 )
 
-// Observed returns the process of the last evidence that left the host.
-func (s *Stage) Observed(h *Host) (*evidence.Process, error) {
+func (s *Stage) bundle(h *Host) (*evidence.Bundle, error) {
 	data, err := (&local.Client{Socket: h.Socket}).Bundle(s.ctx)
 	if err != nil {
 		return nil, err
 	}
-	b, err := evidence.Parse(data)
+	return evidence.Parse(data)
+}
+
+// Tier returns what the host's agent can see, as its last evidence has it.
+func (s *Stage) Tier(h *Host) (string, error) {
+	b, err := s.bundle(h)
+	if err != nil {
+		return "", err
+	}
+	return b.Header.Tier, nil
+}
+
+// Observed returns the process of the last evidence that left the host.
+func (s *Stage) Observed(h *Host) (*evidence.Process, error) {
+	b, err := s.bundle(h)
 	if err != nil {
 		return nil, err
 	}

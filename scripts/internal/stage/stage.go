@@ -25,6 +25,10 @@ import (
 	"github.com/jurat-dev/jurat/internal/softtpm"
 )
 
+// startLimit bounds how long a program may take to be there, also in a kernel
+// that is emulated on a busy machine.
+const startLimit = 5 * time.Minute
+
 // Stage is one directory with everything in it. It is not safe for concurrent use.
 type Stage struct {
 	Dir    string // removed by Close
@@ -236,7 +240,7 @@ func (s *Stage) Run(program string, args ...string) ([]byte, error) {
 
 // WaitHTTP waits until url answers 200.
 func (s *Stage) WaitHTTP(url string) error {
-	client := &http.Client{Timeout: time.Second}
+	client := &http.Client{Timeout: 10 * time.Second}
 	return s.wait(url, func() bool {
 		answer, err := client.Get(url)
 		if err != nil {
@@ -248,7 +252,7 @@ func (s *Stage) WaitHTTP(url string) error {
 }
 
 func (s *Stage) wait(what string, ready func() bool, p *Process) error {
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); {
 		if ready() {
 			return nil
 		}
@@ -261,7 +265,7 @@ func (s *Stage) wait(what string, ready func() bool, p *Process) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("waited a minute for %s", what)
+	return fmt.Errorf("waited %v for %s", startLimit, what)
 }
 
 // Process is a program that runs until the stage closes.

@@ -37,6 +37,35 @@ static void ptrace_data(void)
 	done(&v);
 }
 
+/* The same, with a system call that the 64-bit entry does not see. */
+static void ptrace_ia32(void)
+{
+#ifdef __x86_64__
+	struct victim v = victim();
+	unsigned long data = number(&v, "data");
+	pid_t probe = fork();
+	if (probe == 0) { /* where there is no such entry it is a fault */
+		long r = 20; /* getpid */
+		__asm__ volatile("int $0x80" : "+a"(r) : : "memory", "r8", "r9", "r10", "r11");
+		_exit(r != getpid());
+	}
+	if (reap(probe))
+		cannot("this kernel has no 32-bit entry");
+	long r = 26; /* ptrace */
+	__asm__ volatile("int $0x80" : "+a"(r) : "b"(PTRACE_ATTACH), "c"(v.pid), "d"(0), "S"(0) : "memory", "r8", "r9", "r10", "r11");
+	if (r)
+		cannot("ptrace by int 0x80: %s", strerror(-r));
+	reap(v.pid);
+	ptrace(PTRACE_POKEDATA, v.pid, data, 1000000L);
+	ptrace(PTRACE_DETACH, v.pid, 0, 0);
+	deed("its data was changed by a debugger that came by the 32-bit entry and has gone: limit %s", tell(&v, "data_limit"));
+	victim_asks(&v, "answer");
+	done(&v);
+#else
+	cannot("another machine");
+#endif
+}
+
 static void proc_mem(void)
 {
 	struct victim v = victim();
@@ -106,6 +135,21 @@ static void write_then_execute(void)
 	give(&v, text, EVIL_CODE, EVIL_SIZE);
 	sys(&v, SYS_mprotect, page, 8192, PROT_READ | PROT_EXEC, 0, 0, 0);
 	check_limit(&v, "mprotect, write, mprotect");
+	victim_asks(&v, "answer");
+	done(&v);
+}
+
+/* The changed pages are thrown away: the file's own are there again, and nothing shows that others ran. */
+static void write_execute_drop(void)
+{
+	struct victim v = victim();
+	unsigned long text = number(&v, "text"), page = text & ~4095UL;
+	if (sys(&v, SYS_mprotect, page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, 0, 0, 0))
+		cannot("mprotect");
+	give(&v, text, EVIL_CODE, EVIL_SIZE);
+	check_limit(&v, "mprotect, write");
+	if (sys(&v, SYS_madvise, page, 8192, MADV_DONTNEED, 0, 0, 0) || sys(&v, SYS_mprotect, page, 8192, PROT_READ | PROT_EXEC, 0, 0, 0))
+		cannot("madvise");
 	victim_asks(&v, "answer");
 	done(&v);
 }
@@ -192,8 +236,8 @@ static void unknown_model(void)
 }
 
 const struct attack memory_attacks[] = {
-	{ "ptrace-poketext", ptrace_poke }, { "ptrace-pokedata", ptrace_data }, { "proc-mem", proc_mem }, { "proc-mem-data", proc_mem_data },
-	{ "process-vm-writev", vm_writev }, { "self-mem", self_mem }, { "w-xor-x", write_then_execute }, { "anonymous-code", anonymous_code },
+	{ "ptrace-poketext", ptrace_poke }, { "ptrace-pokedata", ptrace_data }, { "int-0x80-trace", ptrace_ia32 }, { "proc-mem", proc_mem }, { "proc-mem-data", proc_mem_data },
+	{ "process-vm-writev", vm_writev }, { "self-mem", self_mem }, { "w-xor-x", write_then_execute }, { "w-xor-x-dropped", write_execute_drop }, { "anonymous-code", anonymous_code },
 	{ "dlopen", unknown_library }, { "dlopen-dlclose", library_unloaded }, { "ld-preload", preload }, { "io-uring", uring },
 	{ "userfaultfd", userfault }, { "unknown-model", unknown_model }, { 0 },
 };
