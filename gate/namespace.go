@@ -49,9 +49,10 @@ func (h *holder) markAll() error {
 		}
 		return nil
 	}
-	table, err := os.Open("/proc/self/mountinfo") // polls as changed when it has
+	// It polls as changed when it has. A bare descriptor: nobody closes it.
+	table, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return os.NewSyscallError("open /proc/self/mountinfo", err)
 	}
 	if err := h.lookAround(); err != nil {
 		return err
@@ -70,8 +71,8 @@ func (h *holder) markAll() error {
 }
 
 // followMounts marks what is mounted.
-func (h *holder) followMounts(table *os.File) {
-	fds := []unix.PollFd{{Fd: int32(table.Fd()), Events: unix.POLLPRI}}
+func (h *holder) followMounts(table int) {
+	fds := []unix.PollFd{{Fd: int32(table), Events: unix.POLLPRI}}
 	for {
 		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
 			h.end(fmt.Errorf("waiting for mounts: %w", err))

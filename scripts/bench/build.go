@@ -14,7 +14,7 @@ import (
 
 const (
 	buildFiles     = 48
-	buildFunctions = 120 // in each: a quarter of a second of gcc -O2
+	buildFunctions = 16 // in each: a quarter of a second of gcc -O2
 )
 
 // build measures what juratd adds to a build in the shape of a kernel's: for
