@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -182,14 +183,19 @@ func (f *field) program(ctx context.Context, name string) ([]string, error) {
 	return strings.Split(strings.TrimSpace(out.String()), "\n"), err
 }
 
-// sweep ends what an attack left behind in the unit.
+// sweep ends what an attack left behind in the unit, one by one: into a cgroup
+// that cgroup.kill was written to, some kernels let nothing be started again.
 func (f *field) sweep() {
 	for range 20 {
 		data, err := os.ReadFile(filepath.Join(f.unit.Dir, "cgroup.procs"))
 		if err != nil || len(data) == 0 {
 			return
 		}
-		_ = os.WriteFile(filepath.Join(f.unit.Dir, "cgroup.kill"), []byte("1"), 0)
+		for _, text := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(text); err == nil && pid > 0 {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
+			}
+		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }

@@ -41,8 +41,6 @@ static void ptrace_data(void)
 static void ptrace_ia32(void)
 {
 #ifdef __x86_64__
-	struct victim v = victim();
-	unsigned long data = number(&v, "data");
 	pid_t probe = fork();
 	if (probe == 0) { /* where there is no such entry it is a fault */
 		long r = 20; /* getpid */
@@ -51,6 +49,8 @@ static void ptrace_ia32(void)
 	}
 	if (reap(probe))
 		cannot("this kernel has no 32-bit entry");
+	struct victim v = victim();
+	unsigned long data = number(&v, "data");
 	long r = 26; /* ptrace */
 	__asm__ volatile("int $0x80" : "+a"(r) : "b"(PTRACE_ATTACH), "c"(v.pid), "d"(0), "S"(0) : "memory", "r8", "r9", "r10", "r11");
 	if (r)
