@@ -130,4 +130,3 @@ func (s *Sensor) attach() error {
 	}
 	return nil
 }
-
