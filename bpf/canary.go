@@ -37,6 +37,11 @@ func (s *Sensor) canary(argv []string, limit time.Duration) error {
 	bird.Wait() // its status means nothing to us
 	s.queue = append(backlog, s.queue...)
 	s.deliver.all = true
+	return judgeCanary(bird, seen, began, limit, err)
+}
+
+// judgeCanary holds what was seen of the helper against what must be.
+func judgeCanary(bird *exec.Cmd, seen sightings, began uint64, limit time.Duration, cause error) error {
 	missing := make([]string, 0, 3)
 	for _, k := range []Kind{KindFork, KindExec, KindExit} {
 		if seen[k] == 0 {
@@ -44,7 +49,7 @@ func (s *Sensor) canary(argv []string, limit time.Duration) error {
 		}
 	}
 	if len(missing) > 0 {
-		return &OpenError{Reason: ErrNotFiring, Cause: err,
+		return &OpenError{Reason: ErrNotFiring, Cause: cause,
 			Fact: fmt.Sprintf("%s of the helper %s (pid %d) not seen within %v",
 				strings.Join(missing, ", "), bird.Path, bird.Process.Pid, limit),
 			Hint: "run in the initial pid namespace; if it does, another tracer or the kernel suppresses tracepoints"}
@@ -61,22 +66,29 @@ func (s *Sensor) canary(argv []string, limit time.Duration) error {
 	return nil
 }
 
+// sightings are when fork, exec and exit of the helper were, by kind; 0: not
+// seen.
+type sightings [KindSeen]uint64
+
 // watchFor reads until fork, exec and exit of child arrived or the deadline
 // passed. It returns all it read and when each was.
-func (s *Sensor) watchFor(child int, deadline time.Time) (backlog []Event, seen [KindSeen]uint64, err error) {
-	backlog, _, err = s.await(deadline, func(ev *Event) bool {
-		if ev.Process.PID != uint32(child) {
-			return false
-		}
-		switch {
-		case ev.Kind == KindFork && ev.Parent.PID == uint32(os.Getpid()),
-			ev.Kind == KindExec && seen[KindFork] != 0,
-			ev.Kind == KindExit && seen[KindExec] != 0:
-			seen[ev.Kind] = ev.Time
-		}
-		return seen[KindExit] != 0
-	})
+func (s *Sensor) watchFor(child int, deadline time.Time) (backlog []Event, seen sightings, err error) {
+	backlog, _, err = s.await(deadline, func(ev *Event) bool { return seen.last(ev, child) })
 	return backlog, seen, err
+}
+
+// last takes in an event and reports whether it is the end of the child.
+func (seen *sightings) last(ev *Event, child int) bool {
+	if ev.Process.PID != uint32(child) {
+		return false
+	}
+	switch {
+	case ev.Kind == KindFork && ev.Parent.PID == uint32(os.Getpid()),
+		ev.Kind == KindExec && seen[KindFork] != 0,
+		ev.Kind == KindExit && seen[KindExec] != 0:
+		seen[ev.Kind] = ev.Time
+	}
+	return seen[KindExit] != 0
 }
 
 // await reads until last says so of an event, or the deadline passed. It

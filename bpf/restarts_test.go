@@ -24,7 +24,8 @@ func init() { actors["pinned-reader"] = readPinned }
 // readPinned is an agent: it reads until its input ends, or it is killed, and
 // says what it read before it comes back for more.
 func readPinned(args []string) error {
-	s, err := Open(Options{Pin: args[0]})
+	// Room for what happens while an agent starts, which the race detector and busy neighbours make slow.
+	s, err := Open(Options{Pin: args[0], RingBytes: 64 << 20, OpenBytes: 32 << 20})
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 	}
 	close(stop)
 	storm.Wait()
-	time.Sleep(300 * time.Millisecond)
+	reader.settle()
 	reader.end(t, false)
 	gather(reader)
 	got := make(map[int]int)
@@ -157,6 +158,13 @@ func (r *agentReader) lines() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.said
+}
+
+// settle waits until the reader has had nothing to say for a second.
+func (r *agentReader) settle() {
+	for said := -1; said < len(r.lines()); time.Sleep(time.Second) {
+		said = len(r.lines())
+	}
 }
 
 // opened waits for the first line.

@@ -62,8 +62,10 @@ func word(b []byte) *uint64 { return (*uint64)(unsafe.Pointer(unsafe.SliceData(b
 
 func (r *ring) consumed() uint64 { return atomic.LoadUint64(word(r.consumer)) }
 
+func (r *ring) produced() uint64 { return atomic.LoadUint64(word(r.producer)) }
+
 // pending reports whether there is a record to read, or one being written.
-func (r *ring) pending() bool { return r.at < atomic.LoadUint64(word(r.producer)) }
+func (r *ring) pending() bool { return r.at < r.produced() }
 
 // next returns the next record, nil when there is none, or none is finished.
 // It is valid until it is freed.
@@ -74,7 +76,7 @@ func (r *ring) next() ([]byte, error) {
 		r.at, r.freed = max(r.at, at), at
 	}
 	for {
-		end := atomic.LoadUint64(word(r.producer))
+		end := r.produced()
 		if r.at >= end {
 			return nil, nil
 		}

@@ -139,7 +139,7 @@ func (s *Sensor) start(o Options) (err error) {
 	}
 	if s.pins != nil && s.pins.exists() {
 		if err = s.adopt(o); err == nil {
-			return s.prove(o.Canary)
+			return s.proveBeside(o.Canary)
 		}
 		s.unload()
 		s.tier, s.continuity, reason = "", Continuity{}, ReasonStrange
@@ -201,6 +201,18 @@ func (s *Sensor) prove(canary []string) error {
 		return err
 	}
 	if err := s.canaryOpens(canaryLimit); err != nil {
+		return err
+	}
+	return s.guard.begin(s)
+}
+
+// proveBeside does the same for programs that were adopted, and leaves what
+// waits in the rings there.
+func (s *Sensor) proveBeside(canary []string) error {
+	if err := s.canaryBeside(canary, canaryLimit); err != nil {
+		return err
+	}
+	if err := s.canaryOpensBeside(canaryLimit); err != nil {
 		return err
 	}
 	return s.guard.begin(s)

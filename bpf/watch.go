@@ -193,39 +193,58 @@ func (s *Sensor) seesVictims(name, signal string) bool {
 	return i < 0 || s.findsTasks || !watchers[i].victims && signal != "mem-file"
 }
 
-// canaryOpens opens a file that does not exist on any disk, with the suffix of
-// code, and waits for the watchers to tell it.
-func (s *Sensor) canaryOpens(limit time.Duration) error {
-	if !slices.ContainsFunc(s.attached, func(a attachment) bool { return a.hook == hookOpenat }) {
-		return nil
-	}
+// tellsOpens reports whether the watchers tell opens.
+func (s *Sensor) tellsOpens() bool {
+	return slices.ContainsFunc(s.attached, func(a attachment) bool { return a.hook == hookOpenat })
+}
+
+// openCanary opens a file that does not exist on any disk, with the suffix of
+// code, and returns its inode.
+func openCanary() (inode uint64, err error) {
 	memory, err := unix.MemfdCreate("jurat-canary.py", unix.MFD_CLOEXEC)
 	if err != nil {
-		return fmt.Errorf("making the file the sensor is to see opened: %w", err)
+		return 0, fmt.Errorf("making the file the sensor is to see opened: %w", err)
 	}
 	defer unix.Close(memory)
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", memory), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("opening the file the sensor is to see opened: %w", err)
+		return 0, fmt.Errorf("opening the file the sensor is to see opened: %w", err)
 	}
 	unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(memory, &st); err != nil {
+		return 0, err
+	}
+	return st.Ino, nil
+}
+
+// noOpens notes that the watchers did not tell an open.
+func (s *Sensor) noOpens() {
+	for _, a := range s.attached {
+		if strings.HasPrefix(a.attach, "tracepoint/") {
+			s.absent[a.name] = ReasonNotFiring
+		}
+	}
+}
+
+// canaryOpens opens a file and waits for the watchers to tell it.
+func (s *Sensor) canaryOpens(limit time.Duration) error {
+	if !s.tellsOpens() {
+		return nil
+	}
+	inode, err := openCanary()
+	if err != nil {
 		return err
 	}
 	backlog, seen, err := s.await(time.Now().Add(limit), func(ev *Event) bool {
-		return ev.Kind == KindOpen && ev.Process.PID == uint32(os.Getpid()) && ev.Opened.File.Inode == st.Ino
+		return ev.Kind == KindOpen && ev.Process.PID == uint32(os.Getpid()) && ev.Opened.File.Inode == inode
 	})
 	s.queue = append(backlog, s.queue...)
 	if err != nil {
 		return err
 	}
 	if !seen {
-		for _, a := range s.attached {
-			if strings.HasPrefix(a.attach, "tracepoint/") {
-				s.absent[a.name] = ReasonNotFiring
-			}
-		}
+		s.noOpens()
 	}
 	return nil
 }
